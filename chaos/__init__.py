@@ -1,0 +1,1 @@
+"""Faults that are injected through Toxiproxy and signals, and proven to have happened."""

@@ -1,0 +1,306 @@
+"""`config/runtime.yaml` as a frozen, validated `Config`.
+
+Every error names the file, the line, the key, what was given and what is allowed. A key
+that is not known is an error: a misspelt key that is ignored turns a safeguard off.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from textwrap import shorten
+from typing import Annotated, Any, Final, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from engine.core.flags import FLAGS, FlagSet, FlagState
+
+Percentage = Annotated[float, Field(ge=0, le=100)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+#: What was given is quoted up to this many characters, so that an error stays on its line.
+_GIVEN_WIDTH: Final = 60
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot serve. The message is one line for each mistake."""
+
+
+class Section(BaseModel):
+    """Frozen, strict about types and about unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class FlagConfig(Section):
+    """One flag of `phase4_rollout`: what is configured, and where its rollout stands.
+
+    `stage`, `entered_at`, `epoch` and `tombstones` are rollout state, written by the
+    rollout commands and not part of the configuration's digest.
+    """
+
+    enabled: bool = False
+    rollout_percentage: Percentage = 0
+    holdback_percentage: Percentage = 1
+    salt: str | None = None
+    stage: Literal["off", "canary", "early", "mid", "full"] | None = None
+    entered_at: str | None = None
+    epoch: Annotated[int, Field(ge=0)] = 0
+    tombstones: tuple[str, ...] = ()
+
+    @property
+    def percentage(self) -> float:
+        """The share that serves: 0 when disabled, else the share less the hold-back at full."""
+        if not self.enabled:
+            return 0.0
+        return min(self.rollout_percentage, 100 - self.holdback_percentage)
+
+
+class GovernorFlag(FlagConfig):
+    """The governor acts on whole blocks of time, so no stream is held back by default."""
+
+    holdback_percentage: Percentage = 0
+
+
+class QosFlag(FlagConfig):
+    """`sample_rate` N takes every Nth stream. Enabled without a percentage means all streams."""
+
+    sample_rate: Count = 1
+
+    @model_validator(mode="before")
+    @classmethod
+    def _all_streams_by_default(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("enabled") is True:
+            return {"rollout_percentage": 100, **given}
+        return given
+
+
+class Rollout(Section):
+    """`phase4_rollout`: the four flags."""
+
+    adaptive_governor: GovernorFlag = GovernorFlag()
+    http2_transport: FlagConfig = FlagConfig()
+    ttft_pipeline: FlagConfig = FlagConfig()
+    qos_monitoring: QosFlag = QosFlag()
+
+    def flag(self, name: str) -> FlagConfig:
+        """The configuration of one flag by its name."""
+        flag: FlagConfig = getattr(self, name)
+        return flag
+
+
+class RuntimeConfig(Section):
+    """The process that owns the model."""
+
+    model: str = "smollm2-135m"
+    max_rows: Count = 100
+    prefill_chunk: Annotated[int, Field(ge=16, le=512)] = 64
+    prefill_rows: Count = 8
+
+
+class ServerConfig(Section):
+    """Addresses, and the limits of one request."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8080
+    h2_port: Port = 0
+    max_body_bytes: Count = 1024 * 1024
+    drain_seconds: Positive = 30
+
+
+class AdmissionConfig(Section):
+    """The fixed limit and the queue: what serves with the governor off."""
+
+    limit: Count = 50
+    queue: Annotated[int, Field(ge=0)] = 200
+    deadline_seconds: Positive = 30
+
+
+class GovernorConfig(Section):
+    """The adaptive governor: its target and bounds."""
+
+    target_ttft_ms: Positive = 550
+    min_limit: Count = 4
+    max_limit: Count = 100
+
+    @model_validator(mode="after")
+    def _bounds_in_order(self) -> Self:
+        if self.min_limit > self.max_limit:
+            raise ValueError(f"min_limit {self.min_limit} is above max_limit {self.max_limit}")
+        return self
+
+
+class PipelineConfig(Section):
+    """The TTFT pipeline: the prefix store's byte budget, and ageing in the queue."""
+
+    prefix_bytes: Annotated[int, Field(ge=0)] = 256 * 1024 * 1024
+    ageing_seconds: Positive = 2
+
+
+class SloPolicy(Section):
+    """One service level: a ceiling (`max`) or a floor (`min`) on a metric."""
+
+    name: str
+    metric: Literal["ttft_p95_ms", "latency_p99_ms", "error_rate", "throughput_tps"]
+    max: float | None = None
+    min: float | None = None
+    severity: Literal["warning", "critical"] = "warning"
+
+    @model_validator(mode="after")
+    def _exactly_one_bound(self) -> Self:
+        if (self.max is None) == (self.min is None):
+            raise ValueError(f"policy {self.name!r} needs exactly one of max and min")
+        return self
+
+
+class QosConfig(Section):
+    """QoS monitoring: window, pace and policies."""
+
+    evaluation_seconds: Positive = 5
+    window_seconds: Positive = 60
+    min_samples: Count = 20
+    policies: tuple[SloPolicy, ...] = (
+        SloPolicy(name="default_ttft_policy", metric="ttft_p95_ms", max=550, severity="critical"),
+        SloPolicy(name="error_rate_policy", metric="error_rate", max=0.001),
+    )
+
+
+class Config(Section):
+    """All of `runtime.yaml`."""
+
+    phase4_rollout: Rollout = Rollout()
+    generation: Annotated[int, Field(ge=0)] = 0
+    runtime: RuntimeConfig = RuntimeConfig()
+    server: ServerConfig = ServerConfig()
+    admission: AdmissionConfig = AdmissionConfig()
+    governor: GovernorConfig = GovernorConfig()
+    ttft_pipeline: PipelineConfig = PipelineConfig()
+    qos: QosConfig = QosConfig()
+
+    def digest(self) -> str:
+        """SHA-256 of everything that is not rollout state: what a verdict binds to."""
+        document = self.model_dump(mode="json", exclude={"phase4_rollout", "generation"})
+        return sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
+    def flag_states(self) -> dict[str, FlagState]:
+        """What serves for each flag according to the file."""
+        return {name: _state(name, self.phase4_rollout.flag(name)) for name in FLAGS}
+
+
+def forced_states(flags: FlagSet) -> dict[str, FlagState]:
+    """What serves under `--flags`: those at 100 % and the others at 0 %, no hold-back."""
+    return {name: FlagState(100.0 if name in flags else 0.0, name) for name in FLAGS}
+
+
+def _state(name: str, flag: FlagConfig) -> FlagState:
+    return FlagState(flag.percentage, flag.salt or name)
+
+
+def packaged(name: str) -> Path:
+    """A file of the packaged defaults, such as `runtime.yaml` or `gates.yaml`."""
+    here = Path(__file__).resolve().parent
+    inside = here / "_config" / name  # in a built wheel
+    return inside if inside.exists() else here.parent / "config" / name  # in a checkout
+
+
+def load_config(path: Path) -> Config:
+    """Read and validate a file.
+
+    Raises:
+        ConfigError: unreadable, empty, not YAML, or not valid: one line for each mistake.
+    """
+    return _validate(path, read_yaml(path))
+
+
+@dataclass(frozen=True, slots=True)
+class YamlDocument:
+    """A mapping read from YAML, and the line on which each of its keys stands."""
+
+    data: Mapping[str, Any]
+    lines: Mapping[tuple[str | int, ...], int] = field(default_factory=dict)
+
+    def line(self, location: Iterable[str | int]) -> int:
+        """The line of a key, or of the nearest key around it."""
+        path = tuple(location)
+        while path and path not in self.lines:
+            path = path[:-1]
+        return self.lines.get(path, 1)
+
+
+def read_yaml(path: Path) -> YamlDocument:
+    """Read a YAML mapping and remember its lines. A key given twice is an error.
+
+    Raises:
+        ConfigError: unreadable, empty, not YAML, not a mapping, or with a duplicate key.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        data = yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise ConfigError(f"{path}: cannot be read: {reason}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    if node is None:
+        raise ConfigError(f"{path}: empty; expected a mapping")
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}:1: expected a mapping, given {type(data).__name__}")
+    return YamlDocument(data, dict(_lines(path, node, ())))
+
+
+def _lines(
+    path: Path, node: yaml.Node, at: tuple[str | int, ...]
+) -> Iterator[tuple[tuple[str | int, ...], int]]:
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            line = key.start_mark.line + 1
+            if key.value in seen:
+                raise ConfigError(f"{path}:{line}: key {key.value!r} is given twice")
+            seen.add(key.value)
+            yield (*at, key.value), line
+            yield from _lines(path, value, (*at, key.value))
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            yield (*at, index), value.start_mark.line + 1
+            yield from _lines(path, value, (*at, index))
+
+
+def _validate(path: Path, document: YamlDocument) -> Config:
+    # Through JSON, so that lists become tuples under strict validation.
+    try:
+        return Config.model_validate_json(json.dumps(document.data, default=str))
+    except ValidationError as error:
+        raise ConfigError("\n".join(explain(path, document, error))) from None
+
+
+def explain(path: Path, document: YamlDocument, error: ValidationError) -> Iterator[str]:
+    """One line for each mistake: file, line, key, what is allowed, what was given."""
+    for item in error.errors(include_url=False):
+        location = item["loc"]
+        key = ".".join(str(part) for part in location) or "(document)"
+        message = item["msg"].removeprefix("Value error, ")
+        given = "" if item["type"] == "missing" else f"; given {_short(item['input'])}"
+        if item["type"] == "extra_forbidden":
+            message, given = f"unknown key; allowed: {', '.join(_allowed(location))}", ""
+        yield f"{path}:{document.line(location)}: {key}: {message}{given}"
+
+
+def _short(value: Any) -> str:
+    return shorten(repr(value), _GIVEN_WIDTH, placeholder="...")
+
+
+def _allowed(location: tuple[str | int, ...]) -> list[str]:
+    """The keys of the section in which an unknown key stands."""
+    model: Any = Config
+    for part in location[:-1]:
+        if isinstance(part, int):
+            continue
+        annotation = model.model_fields[part].annotation
+        model = annotation if hasattr(annotation, "model_fields") else annotation.__args__[0]
+    return sorted(model.model_fields)

@@ -1,0 +1,1 @@
+"""Pure decisions: standard library only, no clock, thread, socket or log. Functions take `now`."""

@@ -1,0 +1,75 @@
+"""What the server needs of the runtime: implemented by the supervisor and by fakes in tests."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from engine.runtime.messages import Prefill, Submit, Token
+
+
+class ReplicaState(StrEnum):
+    """Where a runtime process stands."""
+
+    STARTING = "starting"
+    READY = "ready"
+    RESTARTING = "restarting"
+    FAILED = "failed"  #: past the bound of restarts; serves no more
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replica:
+    """One runtime process as `/v1/status` and `/metrics` show it."""
+
+    pid: int | None
+    state: ReplicaState
+    streams: int
+    restarts: int
+    blas: str
+    device: str
+    kv_bytes: int
+    prefix_bytes: int
+
+
+class RuntimeStartError(RuntimeError):
+    """The runtime did not come up. The message is one line that an operator can act on."""
+
+
+class StreamListener(Protocol):
+    """Receives what happens to one stream. Called in the event loop; must not block or raise."""
+
+    def on_prefill(self, prefill: Prefill) -> None:
+        """A prefill chunk is done."""
+
+    def on_token(self, token: Token) -> None:
+        """The next output token, in order, each position exactly once."""
+
+    def on_fault(self, reason: str) -> None:
+        """The stream is lost; nothing follows."""
+
+
+class Runtime(Protocol):
+    """One model, served."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether a stream that is submitted now will be served."""
+
+    async def start(self) -> None:
+        """Start and wait until ready.
+
+        Raises:
+            RuntimeStartError: when the process ends or does not become ready in time.
+        """
+
+    def submit(self, request: Submit, listener: StreamListener) -> None:
+        """Begin a stream; `request.uid` is unique for the life of the front end."""
+
+    def cancel(self, uid: int) -> None:
+        """Forget a stream; its listener hears nothing more. Unknown ids are ignored."""
+
+    def replicas(self) -> list[Replica]:
+        """Every process of the pool."""
+
+    async def stop(self) -> None:
+        """End every process and wait until it is gone."""

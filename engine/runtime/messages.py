@@ -1,0 +1,108 @@
+"""The only things that cross between the front end and the runtime process.
+
+One frame is a four-byte big-endian length and a msgpack body. All tokens of one decoding
+step travel in one frame: a frame a token costs 3.6 times as much. Every frame of the child
+carries its epoch (which child) and every token its output position, so that a frame of a
+dead child, or a token out of order, can be told from the real one.
+"""
+
+from typing import Final
+
+import msgspec
+
+#: Larger frames are a fault: 100 rows of 8,192 prompt tokens fit eight times over.
+MAX_FRAME_BYTES: Final = 64 * 1024 * 1024
+
+
+class Sampling(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How the next token is drawn. Equal parameters share one sampler in the runtime."""
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+
+
+class Submit(msgspec.Struct, frozen=True, kw_only=True, tag="submit"):
+    """Generate for one stream.
+
+    `emitted` holds output tokens that the client already has: a replayed stream goes on
+    behind them, at output position `len(emitted)`.
+    """
+
+    uid: int
+    prompt: list[int]
+    max_tokens: int
+    seed: int
+    sampling: Sampling = Sampling()
+    emitted: list[int] = []
+    min_tokens: int = 0
+    ignore_eos: bool = False
+    reuse_prefix: bool = False
+    logprobs: int | None = None
+
+
+class Cancel(msgspec.Struct, frozen=True, kw_only=True, tag="cancel"):
+    """Forget a stream: its row is free after the step that is under way."""
+
+    uid: int
+
+
+class Stop(msgspec.Struct, frozen=True, kw_only=True, tag="stop"):
+    """End the process in good order."""
+
+
+class Ready(msgspec.Struct, frozen=True, kw_only=True, tag="ready"):
+    """The model is loaded and has run one step."""
+
+    epoch: int
+    pid: int
+    blas: str
+    device: str
+
+
+class Token(msgspec.Struct, frozen=True, array_like=True):
+    """One output token; `finish` is `stop`, `length`, or None while the stream goes on."""
+
+    uid: int
+    position: int
+    token: int
+    finish: str | None = None
+    logprob: float | None = None
+    top_logprobs: dict[int, float] | None = None
+
+
+class Prefill(msgspec.Struct, frozen=True, array_like=True):
+    """A finished prefill chunk: tokens done of tokens to do, and how many came from the cache."""
+
+    uid: int
+    done: int
+    total: int
+    cached: int = 0
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True, tag="step"):
+    """What one turn of the owner thread brought."""
+
+    epoch: int
+    tokens: list[Token] = []
+    prefills: list[Prefill] = []
+    rows: int = 0
+    waiting: int = 0
+    kv_bytes: int = 0
+    prefix_bytes: int = 0
+
+
+class Fault(msgspec.Struct, frozen=True, kw_only=True, tag="fault"):
+    """A stream that the runtime gave up on, with the reason; the stream gets no more tokens."""
+
+    epoch: int
+    uid: int
+    reason: str
+
+
+ToRuntime = Submit | Cancel | Stop
+FromRuntime = Ready | Step | Fault

@@ -1,0 +1,161 @@
+"""Evidence on disk: what was measured, with where it came from; and what each test did.
+
+A measurement is one file of JSON lines in `evidence/`: a header (provenance), its rows, and
+a footer with the row count and digest. A file without its footer is torn and is invalid; a
+file that appears twice is invalid. A test never decides anything: it writes here, and the
+judge reads.
+"""
+
+import json
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final
+
+from gates.samples import Sample, from_row, to_row
+
+EVIDENCE_SCHEMA: Final = "phase5.evidence/1"
+FOOTER_SCHEMA: Final = "phase5.evidence.end/1"
+EVIDENCE_DIR: Final = "evidence"
+ATTEMPTS_FILE: Final = "attempts.jsonl"
+VERDICT_FILE: Final = "verdict.json"
+
+
+class EvidenceError(ValueError):
+    """A file that cannot serve as evidence. The message names the file and what is wrong."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineIdentity:
+    """Which engine answered: the provenance that a verdict binds to."""
+
+    flag_set: str
+    model: str
+    model_sha256: str
+    engine_version: str
+    commit: str
+    config_sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One demand that holds or does not: `no orphan process`, `registry empty`."""
+
+    name: str
+    ok: bool
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """What one attempt of one test brought.
+
+    `arms` maps `treatment` and, in a comparison, `control` to the engine that served it.
+    `criteria` are the ids that the test declared. `valid` is false, with a reason, when the
+    generator could not keep up or the run was cut short.
+    """
+
+    run: str
+    item: str
+    attempt: int
+    criteria: tuple[str, ...]
+    arms: Mapping[str, EngineIdentity]
+    machine: str
+    created: str  #: UTC, ISO 8601
+    samples: tuple[Sample, ...] = ()
+    checks: tuple[Check, ...] = ()
+    valid: bool = True
+    invalid_reason: str = ""
+    workers: int = 1  #: pytest workers on this machine; timing needs exactly one
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+
+def write_measurement(folder: Path, measurement: Measurement) -> Path:
+    """Write one evidence file and return its path. A reader never sees half of it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = [json.dumps({"sample": to_row(s)}, separators=(",", ":")) for s in measurement.samples]
+    rows += [json.dumps({"check": asdict(c)}, separators=(",", ":")) for c in measurement.checks]
+    footer = {
+        "schema": FOOTER_SCHEMA,
+        "id": measurement.id,
+        "rows": len(rows),
+        "sha256": _digest(rows),
+    }
+    lines = [json.dumps(_header(measurement)), *rows, json.dumps(footer)]
+    path = folder / f"{measurement.id}.jsonl"
+    partial = path.with_suffix(".partial")
+    partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    partial.rename(path)
+    return path
+
+
+def read_measurement(path: Path) -> Measurement:
+    """Read one evidence file.
+
+    Raises:
+        EvidenceError: when it is torn, altered, of another schema, or not readable.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        header, footer = json.loads(lines[0]), json.loads(lines[-1])
+        rows = lines[1:-1]
+        _check_frame(path, header, footer, rows)
+        return _from_parts(header, [json.loads(row) for row in rows])
+    except EvidenceError:
+        raise
+    except (OSError, ValueError, IndexError, KeyError, TypeError, AttributeError) as error:
+        raise EvidenceError(f"{path.name}: not readable as evidence: {error}") from error
+
+
+def _digest(rows: Iterable[str]) -> str:
+    return sha256("\n".join(rows).encode()).hexdigest()
+
+
+def _header(measurement: Measurement) -> dict[str, Any]:
+    return {
+        "schema": EVIDENCE_SCHEMA,
+        "id": measurement.id,
+        "run": measurement.run,
+        "item": measurement.item,
+        "attempt": measurement.attempt,
+        "criteria": list(measurement.criteria),
+        "arms": {arm: asdict(engine) for arm, engine in measurement.arms.items()},
+        "machine": measurement.machine,
+        "created": measurement.created,
+        "valid": measurement.valid,
+        "invalid_reason": measurement.invalid_reason,
+        "workers": measurement.workers,
+    }
+
+
+def _check_frame(path: Path, header: Any, footer: Any, rows: list[str]) -> None:
+    if header.get("schema") != EVIDENCE_SCHEMA:
+        raise EvidenceError(
+            f"{path.name}: schema {header.get('schema')!r}; allowed: {EVIDENCE_SCHEMA!r}"
+        )
+    if footer.get("schema") != FOOTER_SCHEMA or footer.get("id") != header.get("id"):
+        raise EvidenceError(f"{path.name}: torn: the last line is not its footer")
+    if footer.get("rows") != len(rows):
+        raise EvidenceError(f"{path.name}: {len(rows)} rows, the footer says {footer.get('rows')}")
+    if footer.get("sha256") != _digest(rows):
+        raise EvidenceError(f"{path.name}: rows were altered: the digest differs")
+
+
+def _from_parts(header: dict[str, Any], rows: list[dict[str, Any]]) -> Measurement:
+    return Measurement(
+        id=header["id"],
+        run=header["run"],
+        item=header["item"],
+        attempt=header["attempt"],
+        criteria=tuple(header["criteria"]),
+        arms={arm: EngineIdentity(**engine) for arm, engine in header["arms"].items()},
+        machine=header["machine"],
+        created=header["created"],
+        valid=header["valid"],
+        invalid_reason=header["invalid_reason"],
+        workers=header["workers"],
+        samples=tuple(from_row(row["sample"]) for row in rows if "sample" in row),
+        checks=tuple(Check(**row["check"]) for row in rows if "check" in row),
+    )

@@ -1,0 +1,1 @@
+"""SLO markers, engine fixtures and rollout gates for pytest."""

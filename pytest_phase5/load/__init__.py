@@ -1,0 +1,1 @@
+"""Load: one sample format, open-loop schedules, and drivers that run in child processes."""

@@ -1,0 +1,1 @@
+"""The standard gate suite: runnable by any team against its own model, command or URL."""
