@@ -1,0 +1,100 @@
+"""Whether a run may be judged at all: the generator's checks on itself, pure.
+
+A run that breaks one of them is invalid, not failed: it says nothing about the server.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from math import ceil
+from pathlib import Path
+from typing import Final
+
+from gates.samples import Outcome, Sample
+from pytest_phase5.load.plan import Plan, check_schema
+
+REPORT_SCHEMA: Final = "phase5.load-run/1"
+#: Share by which the achieved rate may miss the planned one.
+RATE_TOLERANCE: Final = 0.02
+LAG_QUANTILE: Final = 0.99
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunReport:
+    """What the child says of its run; written last, so that a dead child has none."""
+
+    complete: bool
+    reason: str  #: why it is not complete
+    started: str  #: UTC, ISO 8601
+    origin: float  #: `time.monotonic()` at the start: sample times count from here
+    rows: int
+    loop: str  #: the event loop's module
+
+
+def write_report(path: Path, report: RunReport) -> None:
+    """Write the report at once or not at all."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps({"schema": REPORT_SCHEMA, **asdict(report)}), encoding="utf-8")
+    partial.rename(path)
+
+
+def read_report(path: Path) -> RunReport:
+    """Read a report back.
+
+    Raises:
+        ValueError: for anything but a report; it names the file.
+        OSError: when the file cannot be read.
+    """
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        check_schema(fields.pop("schema", None), REPORT_SCHEMA)
+        return RunReport(**fields)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path.name}: not a run report: {error}") from error
+
+
+def faults(plan: Plan, samples: Sequence[Sample], report: RunReport) -> Iterator[str]:
+    """The reasons why this run is invalid; none when it may be judged."""
+    if not report.complete:
+        yield f"generator stopped early: {report.reason}"
+    yield from _row_fault(plan, samples, report)
+    dropped = Counter(sample.outcome for sample in samples)[Outcome.DROPPED]
+    if dropped:
+        yield f"{dropped} requests dropped > 0: {plan.max_in_flight} were in flight"
+    sent = [sample for sample in samples if sample.sent is not None]
+    yield from _lag_fault(plan, sent)
+    if not plan.closed:
+        yield from _rate_fault(plan, sent)
+
+
+def _row_fault(plan: Plan, samples: Sequence[Sample], report: RunReport) -> Iterator[str]:
+    if [sample.index for sample in samples] != list(range(plan.measured)):
+        yield f"{len(samples)} rows, {plan.measured} planned: rows are missing or repeated"
+    elif report.rows != len(samples):
+        yield f"{len(samples)} rows, the generator wrote {report.rows}"
+
+
+def _lag_fault(plan: Plan, sent: Sequence[Sample]) -> Iterator[str]:
+    lags = sorted(sample.lag for sample in sent if sample.lag is not None)
+    if not lags:
+        yield "no request was sent"
+        return
+    lag = lags[ceil(LAG_QUANTILE * len(lags)) - 1]
+    if lag > plan.lag_limit:
+        yield f"dispatch lag p99 {lag * 1e3:.1f} ms > {plan.lag_limit * 1e3:.1f} ms"
+
+
+def _rate_fault(plan: Plan, sent: Sequence[Sample]) -> Iterator[str]:
+    """Compare how long the sending took with how long it should have taken.
+
+    Lag up to its own limit is allowed here too: over a short run it is more than 2 %.
+    """
+    if not sent:
+        return
+    planned = max(s.scheduled for s in sent) - min(s.scheduled for s in sent)
+    times = [s.sent for s in sent if s.sent is not None]
+    achieved = max(times) - min(times)
+    if abs(achieved - planned) > max(RATE_TOLERANCE * planned, plan.lag_limit):
+        gaps = len(sent) - 1
+        yield f"rate {gaps / achieved:.2f}/s, planned {gaps / planned:.2f}/s: off by more than 2 %"

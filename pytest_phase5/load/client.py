@@ -1,0 +1,99 @@
+"""The seam to HTTP: what the generator needs of a client, and HTTP/1.1 by aiohttp."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from types import TracebackType
+from typing import Final, Protocol, Self
+
+import aiohttp
+
+#: Seconds that an idle connection is kept: less than the 5 s of the least patient servers, so
+#: that a request never meets a connection that its server is just closing.
+KEEP_ALIVE: Final = 2.0
+
+
+class TransportError(Exception):
+    """The connection could not be made, or broke. The message is a short reason."""
+
+
+class Response(Protocol):
+    """A response whose body is still to come. Header names are in any case."""
+
+    status: int
+    headers: Mapping[str, str]
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it arrives."""
+
+
+class Client(Protocol):
+    """One pool of connections, used by all requests of a run."""
+
+    protocol: str
+
+    def post(
+        self, url: str, body: bytes, headers: Mapping[str, str]
+    ) -> AbstractAsyncContextManager[Response]:
+        """Send a request; raises TransportError, also while the body is read."""
+
+    async def status(self, url: str) -> int | None:
+        """The status of a GET; None when there was no answer."""
+
+
+class AiohttpResponse:
+    """An aiohttp response."""
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self.status: int = response.status
+        self.headers: Mapping[str, str] = response.headers
+        self._content = response.content
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it arrives."""
+        return aiter(self._content.iter_any())
+
+
+class AiohttpClient:
+    """HTTP/1.1. It sets no limit of its own: the generator counts what is in flight."""
+
+    protocol = "h1"
+
+    def __init__(self) -> None:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
+            headers={"Accept-Encoding": "identity"},
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._session.close()
+
+    @asynccontextmanager
+    async def post(
+        self, url: str, body: bytes, headers: Mapping[str, str]
+    ) -> AsyncIterator[Response]:
+        """Send a request; raises TransportError, also while the body is read."""
+        try:
+            async with self._session.post(
+                url, data=body, headers=headers, allow_redirects=False
+            ) as response:
+                yield AiohttpResponse(response)
+        except (aiohttp.ClientError, OSError) as error:
+            raise TransportError(type(error).__name__) from error
+
+    async def status(self, url: str) -> int | None:
+        """The status of a GET; None when there was no answer."""
+        try:
+            async with self._session.get(url, allow_redirects=False) as response:
+                return response.status
+        except (aiohttp.ClientError, OSError):
+            return None

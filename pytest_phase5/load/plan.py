@@ -1,0 +1,181 @@
+"""What a run does, decided in full before it starts: the one file that the child reads."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from math import ceil, isfinite
+from pathlib import Path
+from typing import Any, Final
+
+PLAN_SCHEMA: Final = "phase5.plan/1"
+CHAT_PATH: Final = "/v1/chat/completions"
+#: Seconds that one request may take before it counts as failed.
+TIMEOUT: Final = 30.0
+#: Open requests at once; below the usual limit of 1,024 open files of a process.
+MAX_IN_FLIGHT: Final = 512
+#: Share of a judged limit that the generator may be late by: what it adds must not decide.
+LAG_SHARE: Final = 0.05
+#: Seconds late at the 99th percentile: that share of 0.4 s, the smallest limit of the SLOs.
+LAG_LIMIT: Final = LAG_SHARE * 0.4
+#: Seconds that a closed run may last; it has no schedule that would bound it.
+CLOSED_BUDGET: Final = 600.0
+#: Seconds beyond the last deadline for the child to start, connect and write its rows.
+SLACK: Final = 20.0
+
+
+def lag_limit(*limits: float) -> float:
+    """Seconds that the generator may send late at the 99th percentile, for these limits."""
+    return LAG_SHARE * min(limits) if limits else LAG_LIMIT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One request: `key` becomes `X-Phase5-Key`, `body` its JSON."""
+
+    key: str
+    body: Mapping[str, Any]
+    path: str = CHAT_PATH
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """A stretch of requests to one arm.
+
+    Open: `arrivals` has one offset per request, in seconds from `start`, which itself counts
+    from the start of the run. Closed: `arrivals` is empty, and `concurrency` requests are
+    in flight until the block is done; then the next block begins.
+    """
+
+    arm: str
+    requests: tuple[Request, ...]
+    start: float = 0.0
+    arrivals: tuple[float, ...] = ()
+    concurrency: int = 1
+    warmup: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shot:
+    """One request in its place: `index` and `block` count measured ones, None in warm-up."""
+
+    index: int | None
+    block: int | None
+    arm: str
+    due: float  #: seconds from the start; of no meaning in a closed run
+    request: Request
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A run: its targets (base URL of each arm), and its blocks in order.
+
+    Raises:
+        ValueError: when it could not run as written; the message says which part.
+    """
+
+    targets: Mapping[str, str]
+    blocks: tuple[Block, ...]
+    closed: bool = False
+    timeout: float = TIMEOUT
+    max_in_flight: int = MAX_IN_FLIGHT
+    lag_limit: float = LAG_LIMIT
+    budget: float | None = None  #: seconds for the whole run; None: what the schedule needs
+
+    def __post_init__(self) -> None:
+        """Refuse a plan that cannot run."""
+        if not self.measured:
+            raise ValueError("plan: no measured request")
+        for number, block in enumerate(self.blocks):
+            _check_block(number, block, self.targets, closed=self.closed)
+        for name in ("timeout", "max_in_flight", "lag_limit"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"plan: {name} {getattr(self, name)}; allowed: more than zero")
+
+    @property
+    def measured(self) -> int:
+        """Requests that must come back as rows."""
+        return sum(len(block.requests) for block in self.blocks if not block.warmup)
+
+    @property
+    def longest(self) -> float:
+        """Seconds after which the run is stopped from outside."""
+        if self.budget is not None:
+            return self.budget
+        if self.closed:
+            return min(CLOSED_BUDGET, self._closed_worst()) + SLACK
+        last = max(shot.due for block in self.shots() for shot in block)
+        return last + self.timeout + SLACK
+
+    def shots(self) -> Iterator[tuple[Shot, ...]]:
+        """The requests of each block in order, numbered over the measured ones."""
+        index = number = 0
+        for block in self.blocks:
+            due = block.arrivals or (0.0,) * len(block.requests)
+            yield tuple(
+                Shot(
+                    index=None if block.warmup else index + place,
+                    block=None if block.warmup else number,
+                    arm=block.arm,
+                    due=block.start + offset,
+                    request=request,
+                )
+                for place, (offset, request) in enumerate(zip(due, block.requests, strict=True))
+            )
+            if not block.warmup:
+                index, number = index + len(block.requests), number + 1
+
+    def _closed_worst(self) -> float:
+        turns = sum(ceil(len(block.requests) / block.concurrency) for block in self.blocks)
+        return turns * self.timeout
+
+
+def write_plan(path: Path, plan: Plan) -> None:
+    """Write a plan as one JSON object."""
+    document = {"schema": PLAN_SCHEMA, **asdict(plan)}
+    path.write_text(json.dumps(document, separators=(",", ":")), encoding="utf-8")
+
+
+def read_plan(path: Path) -> Plan:
+    """Read a plan back.
+
+    Raises:
+        ValueError: for a file that is not a plan; it names the file.
+        OSError: when the file cannot be read.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        check_schema(document.pop("schema", None), PLAN_SCHEMA)
+        blocks = tuple(_block(block) for block in document.pop("blocks"))
+        return Plan(blocks=blocks, **document)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"{path.name}: not a plan: {error}") from error
+
+
+def check_schema(given: Any, allowed: str) -> None:
+    """Refuse a file of another schema.
+
+    Raises:
+        ValueError: naming both.
+    """
+    if given != allowed:
+        raise ValueError(f"schema {given!r}; allowed: {allowed!r}")
+
+
+def _block(fields: dict[str, Any]) -> Block:
+    requests = tuple(Request(**request) for request in fields.pop("requests"))
+    return Block(requests=requests, arrivals=tuple(fields.pop("arrivals")), **fields)
+
+
+def _check_block(number: int, block: Block, targets: Mapping[str, str], *, closed: bool) -> None:
+    where = f"plan: block {number}"
+    if block.arm not in targets:
+        raise ValueError(f"{where}: arm {block.arm!r}; allowed: {', '.join(targets)}")
+    if block.concurrency < 1:
+        raise ValueError(f"{where}: concurrency {block.concurrency}; allowed: 1 or more")
+    wanted = 0 if closed else len(block.requests)
+    if len(block.arrivals) != wanted:
+        raise ValueError(f"{where}: {len(block.arrivals)} arrivals; allowed: {wanted}")
+    if not all(isfinite(offset) and offset >= 0 for offset in (block.start, *block.arrivals)):
+        raise ValueError(f"{where}: times must be finite and not negative")
+    if list(block.arrivals) != sorted(block.arrivals):
+        raise ValueError(f"{where}: arrivals are not in order")
