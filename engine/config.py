@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from textwrap import shorten
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -279,7 +279,9 @@ def _validate(path: Path, document: YamlDocument) -> Config:
         raise ConfigError("\n".join(explain(path, document, error))) from None
 
 
-def explain(path: Path, document: YamlDocument, error: ValidationError) -> Iterator[str]:
+def explain(
+    path: Path, document: YamlDocument, error: ValidationError, root: type[BaseModel] = Config
+) -> Iterator[str]:
     """One line for each mistake: file, line, key, what is allowed, what was given."""
     for item in error.errors(include_url=False):
         location = item["loc"]
@@ -287,7 +289,8 @@ def explain(path: Path, document: YamlDocument, error: ValidationError) -> Itera
         message = item["msg"].removeprefix("Value error, ")
         given = "" if item["type"] == "missing" else f"; given {_short(item['input'])}"
         if item["type"] == "extra_forbidden":
-            message, given = f"unknown key; allowed: {', '.join(_allowed(location))}", ""
+            allowed = ", ".join(_allowed(root, location))
+            message, given = f"unknown key; allowed: {allowed}", ""
         yield f"{path}:{document.line(location)}: {key}: {message}{given}"
 
 
@@ -295,12 +298,12 @@ def _short(value: Any) -> str:
     return shorten(repr(value), _GIVEN_WIDTH, placeholder="...")
 
 
-def _allowed(location: tuple[str | int, ...]) -> list[str]:
+def _allowed(root: type[BaseModel], location: tuple[str | int, ...]) -> list[str]:
     """The keys of the section in which an unknown key stands."""
-    model: Any = Config
+    place: Any = root
     for part in location[:-1]:
-        if isinstance(part, int):
-            continue
-        annotation = model.model_fields[part].annotation
-        model = annotation if hasattr(annotation, "model_fields") else annotation.__args__[0]
-    return sorted(model.model_fields)
+        if hasattr(place, "model_fields"):
+            place = place.model_fields[part].annotation
+        else:  # an index into tuple[Model, ...] or a key of dict[str, Model]
+            place = next(arg for arg in get_args(place) if hasattr(arg, "model_fields"))
+    return sorted(place.model_fields)

@@ -1,0 +1,98 @@
+"""Stages, doors and the policy that `gates.yaml` states.
+
+A door stands between two stages. Going through it needs what the stage behind demands to
+`leave` and what the stage ahead demands to `enter`.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Final
+
+from gates.criteria import Criterion
+
+OFF: Final = "off"
+
+#: Every stage in order. A flag moves one step up at a time, and down to `off` only.
+STAGES: Final = (OFF, "canary", "early", "mid", "full")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """A share of the traffic, how long it lasts, and what its two doors demand."""
+
+    name: str
+    percentage: float
+    soak_hours: float
+    enter: tuple[str, ...]
+    leave: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiver:
+    """Somebody answers for a criterion that cannot be measured here, until a date (UTC)."""
+
+    criterion: str
+    owner: str
+    reason: str
+    expires: str  #: the first day on which it no longer holds, ISO 8601
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """One step of one flag."""
+
+    origin: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """All of `gates.yaml`."""
+
+    criteria: Mapping[str, Criterion]
+    stages: Mapping[str, Stage]
+    waivers: tuple[Waiver, ...] = ()
+
+    def required(self, step: Transition) -> tuple[Criterion, ...]:
+        """What a step demands, each criterion once, in the order of `gates.yaml`."""
+        leave = self.stages[step.origin].leave if step.origin in self.stages else ()
+        names = dict.fromkeys((*leave, *self.stages[step.target].enter))
+        return tuple(self.criteria[name] for name in names)
+
+    def waiver(self, criterion: str, now: datetime) -> Waiver | None:
+        """The waiver of a criterion that holds at this time."""
+        live = (w for w in self.waivers if w.criterion == criterion and now < _expiry(w))
+        return next(live, None)
+
+    def digest(self) -> str:
+        """SHA-256 of what the policy says; comments and layout do not count."""
+        return sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+
+def door(stage: str, standing: str) -> Transition | None:
+    """The step that a gate at `stage` judges for a flag that stands at `standing`.
+
+    Into the stage from the one before it, out of it when the flag stands there, None when
+    the flag stands elsewhere or there is no stage to go to.
+
+    Raises:
+        ValueError: for a name that is not a stage, or `off`, which has no door.
+    """
+    for name in (stage, standing):
+        if name not in STAGES:
+            raise ValueError(f"unknown stage {name!r}; allowed: {', '.join(STAGES)}")
+    if stage == OFF:
+        raise ValueError(f"stage 'off' has no gate; allowed: {', '.join(STAGES[1:])}")
+    place = STAGES.index(stage)
+    if standing == STAGES[place - 1]:
+        return Transition(standing, stage)
+    if standing == stage and place + 1 < len(STAGES):
+        return Transition(stage, STAGES[place + 1])
+    return None
+
+
+def _expiry(waiver: Waiver) -> datetime:
+    return datetime.fromisoformat(waiver.expires).replace(tzinfo=UTC)
