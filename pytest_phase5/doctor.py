@@ -19,6 +19,7 @@ from typing import Final
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from engine.config import Config, ConfigError, load_config, packaged
 from pytest_phase5.ours import foreign_packages
@@ -28,6 +29,9 @@ _SYSTEMS: Final = {DEBIAN: "Debian, Ubuntu", MACOS: "macOS"}
 
 #: Python versions that the distribution is tested on: from, up to and without.
 _PYTHONS: Final = ((3, 11), (3, 14))
+
+#: Wider than any line: a path or command that is cut or folded cannot be copied.
+_WIDTH: Final = 10_000
 
 
 class State(StrEnum):
@@ -89,13 +93,13 @@ def render(findings: Iterable[Finding]) -> None:
     findings = list(findings)
     table = Table("what", "state", "found", box=None, pad_edge=False)
     for finding in findings:
-        table.add_row(finding.name, finding.state.value, finding.found)
-    # As wide as it needs: a path or name that is cut or folded cannot be copied.
-    console = Console()
-    Console(width=max(console.width, console.measure(table).maximum)).print(table, markup=False)
+        # As text: brackets in it are no markup.
+        table.add_row(Text(finding.name), finding.state.value, Text(finding.found))
+    console = Console(width=_WIDTH)
+    console.print(table)
     for finding in findings:
         if finding.state is not State.OK:
-            console.print(_advice(finding), markup=False, highlight=False, soft_wrap=True)
+            console.print(_advice(finding), markup=False, highlight=False)
 
 
 def _advice(finding: Finding) -> str:
