@@ -1,0 +1,185 @@
+"""One runtime process as the front end holds it: started, connected, and certainly ended."""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Final, Protocol
+
+from engine.config import RuntimeConfig
+from engine.runtime.framing import Decoder, FrameError, encode, from_runtime
+from engine.runtime.messages import FromRuntime, Stop, ToRuntime
+
+log = logging.getLogger("engine.runtime.child")
+
+#: How long the process may take to end after `Stop`, and then after SIGTERM.
+_STOP_SECONDS: Final = 3.0
+_TERM_SECONDS: Final = 1.0
+
+#: Lines of the process's output that are kept to explain its end.
+_TAIL_LINES: Final = 20
+
+#: -P: the working directory may hold a package that is called engine as well.
+_WORKER: Final = (sys.executable, "-P", "-m", "engine.runtime.worker")
+
+OnFrame = Callable[[FromRuntime], None]
+
+
+class Child(Protocol):
+    """What the supervisor needs of a process; fakes in tests implement it."""
+
+    pid: int
+    ended: asyncio.Future[str]  #: resolved once, with the reason, when the connection is over
+
+    def send(self, message: ToRuntime) -> None:
+        """Queue a message; dropped when the connection is over."""
+
+    def tail(self) -> str:
+        """The last lines of its output, condensed to one."""
+
+    async def kill(self) -> None:
+        """SIGKILL, and wait until it is gone."""
+
+    async def stop(self) -> None:
+        """Ask, then insist: bounded by a few seconds. It is gone afterwards."""
+
+
+class Process:
+    """A `Child` that is a real process.
+
+    The process dies with the thread that started it (Linux ties PDEATHSIG to the thread), so
+    the event loop must run in a thread that lives as long as the runtime.
+    """
+
+    def __init__(
+        self, process: subprocess.Popen[bytes], transport: asyncio.Transport, link: "_Link"
+    ) -> None:
+        self.pid = process.pid
+        self.ended = link.ended
+        self._process = process
+        self._transport = transport
+        self._lines: deque[str] = deque(maxlen=_TAIL_LINES)
+        self._reader = asyncio.create_task(self._read_output())
+
+    @classmethod
+    async def start(
+        cls, options: Sequence[str], environment: Mapping[str, str], on_frame: OnFrame
+    ) -> "Process":
+        """Start a process with these `worker_options`; it is not ready before its `Ready`."""
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            command = [*_WORKER, f"--fd={theirs.fileno()}", f"--parent={os.getpid()}", *options]
+            process = subprocess.Popen(  # noqa: ASYNC220, S603  # returns at once; our own program
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                pass_fds=[theirs.fileno()],
+                env=environment,
+            )
+            link = _Link(on_frame)
+            loop = asyncio.get_running_loop()
+            transport, _ = await loop.create_unix_connection(lambda: link, sock=ours.dup())
+        return cls(process, transport, link)
+
+    def send(self, message: ToRuntime) -> None:
+        """Queue a message; dropped when the connection is over."""
+        if not self._transport.is_closing():
+            self._transport.write(encode(message))
+
+    def tail(self) -> str:
+        """The last lines of its output, condensed to one."""
+        return " | ".join(self._lines)
+
+    async def kill(self) -> None:
+        """SIGKILL, and wait until it is gone."""
+        self._signal(signal.SIGKILL)
+        await self._gone()
+
+    async def stop(self) -> None:
+        """Ask with `Stop`, then SIGTERM, then SIGKILL. It is gone afterwards."""
+        self.send(Stop())
+        for seconds, insist in ((_STOP_SECONDS, signal.SIGTERM), (_TERM_SECONDS, signal.SIGKILL)):
+            if await asyncio.to_thread(self._exited_within, seconds):
+                break
+            log.warning(
+                "runtime %d did not end in %g s: sending %s", self.pid, seconds, insist.name
+            )
+            self._signal(insist)
+        await self._gone()
+
+    def _exited_within(self, seconds: float) -> bool:
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    async def _gone(self) -> None:
+        """Wait for the process, then for the rest of its output."""
+        await asyncio.to_thread(self._process.wait)
+        self._transport.close()
+        await self._reader
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process.poll() is None:
+            self._process.send_signal(number)
+
+    async def _read_output(self) -> None:
+        """Pass the process's output on to our log, a line at a time."""
+        stdout = self._process.stdout
+        assert stdout is not None  # noqa: S101  # opened as a pipe above
+        reader = asyncio.StreamReader()
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), stdout
+        )
+        try:
+            while line := await reader.readline():
+                text = line.decode(errors="replace").rstrip()
+                self._lines.append(text)
+                log.info("%s", text)
+        finally:
+            transport.close()
+
+
+class _Link(asyncio.Protocol):
+    """The connection: bytes to frames, and the one moment when it ends."""
+
+    def __init__(self, on_frame: OnFrame) -> None:
+        self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._on_frame = on_frame
+        self._decoder: Decoder[FromRuntime] = from_runtime()
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for frame in self._decoder.feed(data):
+                self._on_frame(frame)
+        except FrameError as error:
+            self._end(str(error))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end(f"connection lost: {exc}" if exc else "the process ended")
+
+    def _end(self, reason: str) -> None:
+        if not self.ended.done():
+            self.ended.set_result(reason)
+
+
+def worker_options(model: Path, config: RuntimeConfig, prefix_bytes: int, epoch: int) -> list[str]:
+    """What a process of an epoch serves, as arguments of `engine.runtime.worker`."""
+    options = {
+        "model": model,
+        "epoch": epoch,
+        "max-rows": config.max_rows,
+        "prefill-chunk": config.prefill_chunk,
+        "prefill-rows": config.prefill_rows,
+        "prefix-bytes": prefix_bytes,
+    }
+    return [f"--{name}={value}" for name, value in options.items()]

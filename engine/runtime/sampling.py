@@ -1,0 +1,212 @@
+"""From logits to the next tokens of a batch.
+
+A row's draw depends on its own seed and output position and on nothing else in the batch, so
+a stream gets the same tokens alone, in company, and after a replay. The draw inverts the
+cumulative distribution with one uniform number a row: a random number for every word of the
+vocabulary would cost more than the model on small models.
+
+Filters work in mlx-lm's order (top-p, min-p, top-k, then temperature), so that the set of
+tokens that can be drawn is the same.
+"""
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from math import log
+from typing import Final, NamedTuple
+
+import mlx.core as mx
+
+from engine.runtime.messages import Sampling, Submit
+
+#: Bits of a uniform number. With 22 and the half added, u * total stays below total in fp32.
+_UNIFORM_BITS: Final = 22
+
+
+class Filters(NamedTuple):
+    """What rows must share to be drawn in one operation."""
+
+    temperature: float
+    top_p: float
+    top_k: int
+    min_p: float
+
+
+class Detail(NamedTuple):
+    """Log-probabilities of one drawn token: its own, and the best alternatives (lazy arrays)."""
+
+    logprob: mx.array
+    ids: mx.array
+    logprobs: mx.array
+
+
+@dataclass(slots=True, eq=False)
+class Row:
+    """The sampling state of one stream; it travels with the batch as the row's sampler."""
+
+    sampling: Sampling
+    seed: int
+    position: int
+    eos: tuple[int, ...] = ()
+    min_tokens: int = 0
+    logprobs: int | None = None
+    keep_cache: bool = False
+    history: Sequence[int] = ()
+    filters: Filters = field(init=False)
+    penalised: bool = field(init=False)
+    counts: mx.array | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        given = self.sampling
+        self.filters = Filters(given.temperature, given.top_p, given.top_k, given.min_p)
+        if given.temperature == 0:
+            self.filters = Filters(0, 1, 0, 0)  # greedy rows share one group
+        self.penalised = (
+            given.repetition_penalty != 1
+            or given.presence_penalty != 0
+            or given.frequency_penalty != 0
+        )
+
+    @classmethod
+    def of(cls, request: Submit, eos: tuple[int, ...]) -> "Row":
+        """The state of a stream that begins, or goes on behind its emitted tokens."""
+        return cls(
+            sampling=request.sampling,
+            seed=request.seed,
+            position=len(request.emitted),
+            eos=eos,
+            min_tokens=request.min_tokens,
+            logprobs=request.logprobs,
+            keep_cache=request.reuse_prefix,
+            history=request.emitted,
+        )
+
+    def count(self, last: mx.array, vocabulary: int) -> mx.array:
+        """How often each token stands in the output. `last` (1,) was drawn in the last step."""
+        if self.counts is None:
+            # The first step's input is the end of the prompt, or the end of `history`.
+            counts = mx.zeros((vocabulary,))
+            if self.history:
+                counts = counts.at[mx.array(list(self.history))].add(1.0)
+        else:
+            counts = self.counts.at[last].add(1.0)
+        self.counts = counts
+        return counts
+
+
+def choose(
+    logits: mx.array, inputs: mx.array, rows: Sequence[Row]
+) -> tuple[mx.array, list[Detail | None]]:
+    """Draw the next token of every row and advance the rows by one position.
+
+    Args:
+        logits: (rows, vocabulary), of the position behind `inputs`.
+        inputs: (rows,), the tokens of the last step.
+        rows: their sampling states.
+
+    Returns:
+        The tokens (rows,), and the details of those rows that asked for log-probabilities.
+    """
+    logits = _penalised(logits, inputs, rows)
+    logits = _without_early_end(logits, rows)
+    tokens = _draw_all(logits, rows)
+    details = [
+        None if row.logprobs is None else _detail(logits[index], tokens[index], row.logprobs)
+        for index, row in enumerate(rows)
+    ]
+    for row in rows:
+        row.position += 1
+    return tokens, details
+
+
+def uniform(seed: int, position: int) -> float:
+    """A number in (0, 1) that is a function of seed and output position alone."""
+    given = struct.pack(">Qq", seed & 0xFFFF_FFFF_FFFF_FFFF, position)
+    draw = int.from_bytes(blake2b(given, digest_size=8).digest()) >> (64 - _UNIFORM_BITS)
+    return (draw + 0.5) / (1 << _UNIFORM_BITS)
+
+
+def filtered(logits: mx.array, filters: Filters) -> mx.array:
+    """Logits with minus infinity wherever top-p, min-p or top-k forbids the token."""
+    if filters.top_p < 1:
+        logits = _top_p(logits, filters.top_p)
+    if filters.min_p > 0:
+        floor = logits.max(axis=-1, keepdims=True) + log(filters.min_p)
+        logits = mx.where(logits < floor, -mx.inf, logits)
+    if 0 < filters.top_k < logits.shape[-1]:
+        least = mx.topk(logits, filters.top_k, axis=-1).min(axis=-1, keepdims=True)
+        logits = mx.where(logits < least, -mx.inf, logits)
+    return logits
+
+
+def _top_p(logits: mx.array, top_p: float) -> mx.array:
+    """Keep the fewest best tokens whose probabilities reach `top_p` together."""
+    ascending = mx.sort(logits, axis=-1)
+    probabilities = mx.softmax(ascending.astype(mx.float32), axis=-1)
+    better = mx.cumsum(probabilities, axis=-1, reverse=True, inclusive=False)
+    dropped = (better >= top_p).sum(axis=-1, keepdims=True)
+    last = ascending.shape[-1] - 1  # the best token stays even at top_p 0
+    least = mx.take_along_axis(ascending, mx.minimum(dropped, last), axis=-1)
+    return mx.where(logits < least, -mx.inf, logits)
+
+
+def _draw_all(logits: mx.array, rows: Sequence[Row]) -> mx.array:
+    groups: dict[Filters, list[int]] = {}
+    for index, row in enumerate(rows):
+        groups.setdefault(row.filters, []).append(index)
+    if len(groups) == 1:
+        return _draw(logits, rows[0].filters, rows)
+    drawn = mx.concatenate(
+        [
+            _draw(logits[mx.array(members)], filters, [rows[index] for index in members])
+            for filters, members in groups.items()
+        ]
+    )
+    order = [index for members in groups.values() for index in members]
+    return drawn[mx.array(sorted(range(len(order)), key=order.__getitem__))]
+
+
+def _draw(logits: mx.array, filters: Filters, rows: Sequence[Row]) -> mx.array:
+    if filters.temperature == 0:
+        return mx.argmax(logits, axis=-1)
+    logits = filtered(logits, filters).astype(mx.float32)
+    mass = mx.cumsum(mx.softmax(logits / filters.temperature, axis=-1), axis=-1)
+    levels = mx.array([uniform(row.seed, row.position) for row in rows])[:, None]
+    return mx.argmax(mass > levels * mass[:, -1:], axis=-1)  # the first that is above
+
+
+def _penalised(logits: mx.array, inputs: mx.array, rows: Sequence[Row]) -> mx.array:
+    """Penalties of those rows that have some, over the tokens of their output."""
+    members = [index for index, row in enumerate(rows) if row.penalised]
+    if not members:
+        return logits
+    counts = mx.stack(
+        [rows[index].count(inputs[index : index + 1], logits.shape[-1]) for index in members]
+    )
+    given = [rows[index].sampling for index in members]
+    repetition = mx.array([sampling.repetition_penalty for sampling in given])[:, None]
+    presence = mx.array([sampling.presence_penalty for sampling in given])[:, None]
+    frequency = mx.array([sampling.frequency_penalty for sampling in given])[:, None]
+    at = mx.array(members)
+    some = logits[at]
+    repeated = mx.where(some < 0, some * repetition, some / repetition)
+    some = mx.where(counts > 0, repeated - presence, some) - counts * frequency
+    logits[at] = some.astype(logits.dtype)
+    return logits
+
+
+def _without_early_end(logits: mx.array, rows: Sequence[Row]) -> mx.array:
+    """Forbid the end tokens of rows that have not reached their `min_tokens`."""
+    for index, row in enumerate(rows):
+        if row.position < row.min_tokens and row.eos:
+            logits[index, mx.array(row.eos)] = -mx.inf
+    return logits
+
+
+def _detail(logits: mx.array, token: mx.array, alternatives: int) -> Detail:
+    """Log-probabilities after penalties and before filters, as mlx-lm reports them."""
+    logprobs = logits.astype(mx.float32)
+    logprobs = logprobs - mx.logsumexp(logprobs)
+    ids = mx.argsort(-logprobs)[:alternatives]
+    return Detail(logprobs[token], ids, logprobs[ids])

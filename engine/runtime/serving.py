@@ -1,0 +1,145 @@
+"""What the owner thread of the runtime process does: load the model, then serve its inbox."""
+
+import logging
+import os
+import socket
+import traceback
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any
+
+import mlx.core as mx
+from mlx_lm.utils import dequantize_model, load_model
+
+from engine.runtime import blas
+from engine.runtime.adapter import Adapter, Turn
+from engine.runtime.framing import encode
+from engine.runtime.messages import (
+    Cancel,
+    Fault,
+    FromRuntime,
+    Ready,
+    Step,
+    Stop,
+    Submit,
+    ToRuntime,
+)
+
+log = logging.getLogger("engine.runtime.worker")
+
+Inbox = SimpleQueue[ToRuntime]
+
+
+class Worker:
+    """The loop of the owner thread: drain the inbox, step, publish one frame.
+
+    Nothing polls: without streams it sleeps on its inbox.
+    """
+
+    def __init__(self, adapter: Adapter, inbox: Inbox, link: socket.socket, epoch: int) -> None:
+        self._adapter = adapter
+        self._inbox = inbox
+        self._link = link
+        self._epoch = epoch
+        self._stopping = False
+
+    def run(self) -> None:
+        """Say that we are ready, then serve until `Stop`."""
+        self._send(Ready(epoch=self._epoch, pid=os.getpid(), blas=blas.loaded(), device=device()))
+        while not self._stopping:
+            self._drain()
+            if self._adapter.busy and not self._stopping:
+                self._turn()
+        self._adapter.close()
+
+    def _drain(self) -> None:
+        """Take every message that is there; wait for one when there is nothing else to do."""
+        try:
+            self._receive(self._inbox.get(block=not self._adapter.busy))
+            while True:
+                self._receive(self._inbox.get_nowait())
+        except Empty:
+            return
+
+    def _receive(self, message: ToRuntime) -> None:
+        match message:
+            case Submit():
+                self._adapter.submit(message)
+            case Cancel(uid=uid):
+                self._adapter.cancel(uid)
+            case Stop():
+                self._stopping = True
+
+    def _turn(self) -> None:
+        try:
+            turn = self._adapter.step()
+        except Exception as error:  # noqa: BLE001  # any of them leaves the generator unusable
+            turn = self._recover(error)
+        for uid, reason in turn.refused:
+            self._send(Fault(epoch=self._epoch, uid=uid, reason=reason))
+        self._publish(turn)
+
+    def _recover(self, error: Exception) -> Turn:
+        # Type and place only: the message of an exception may quote a prompt.
+        place = "".join(traceback.format_tb(error.__traceback__))
+        log.error("discarding the generator: %s\n%s", type(error).__name__, place)
+        reason = f"the step failed: {type(error).__name__}"
+        return Turn(refused=[(uid, reason) for uid in self._adapter.discard()])
+
+    def _publish(self, turn: Turn) -> None:
+        self._send(
+            Step(
+                epoch=self._epoch,
+                tokens=turn.tokens,
+                prefills=turn.prefills,
+                rows=self._adapter.rows,
+                waiting=self._adapter.waiting,
+                kv_bytes=self._adapter.kv_bytes,
+                prefix_bytes=self._adapter.prefix_bytes,
+            )
+        )
+
+    def _send(self, message: FromRuntime) -> None:
+        # Blocks when the front end does not read: generating ahead of it has no use.
+        self._link.sendall(encode(message))
+
+
+def load(
+    model_folder: Path, *, max_rows: int, prefill_chunk: int, prefill_rows: int, prefix_bytes: int
+) -> Adapter:
+    """The model on the device, with one output through it so that the first stream is no slower.
+
+    Raises:
+        Exception: whatever mlx-lm raises for a folder that it cannot read.
+    """
+    model, config = load_model(model_folder, lazy=True)
+    if device() == "cpu":
+        # There fp32 is the fast type: products of 16 or 4 bits run at a thirtieth of its speed.
+        model = dequantize_model(model)
+        model.set_dtype(mx.float32)
+    mx.eval(model.parameters())
+    adapter = Adapter(
+        model,
+        eos=eos_ids(config),
+        max_rows=max_rows,
+        prefill_chunk=prefill_chunk,
+        prefill_rows=prefill_rows,
+        prefix_bytes=prefix_bytes,
+    )
+    adapter.submit(Submit(uid=0, prompt=[0, 1], max_tokens=2, seed=0, ignore_eos=True))
+    while adapter.busy:
+        adapter.step()
+    return adapter
+
+
+def eos_ids(config: dict[str, Any]) -> list[int]:
+    """The end tokens of a model's configuration: none, one, or several."""
+    given = config.get("eos_token_id")
+    if given is None:
+        return []
+    return [given] if isinstance(given, int) else list(given)
+
+
+def device() -> str:
+    """Where mlx computes: `cpu` or `gpu`."""
+    return "cpu" if mx.default_device() == mx.Device(mx.cpu) else "gpu"
