@@ -154,12 +154,20 @@ def refusal(status: int, *, retry_after: bool, ready: bool) -> Ending:
 
 def _take(facts: Facts, chunk: dict[str, Any]) -> None:
     for choice in _choices(chunk):
-        facts.finish_reason = choice.get("finish_reason") or facts.finish_reason
-    facts.request_id = facts.request_id or chunk.get("id")
+        facts.finish_reason = facts.finish_reason or _text(choice.get("finish_reason"))
+    facts.request_id = facts.request_id or _text(chunk.get("id"))
     usage = chunk.get("usage")
     if isinstance(usage, dict):
-        facts.prompt_tokens = usage.get("prompt_tokens")
-        facts.output_tokens = usage.get("completion_tokens")
+        facts.prompt_tokens = _count(usage.get("prompt_tokens"))
+        facts.output_tokens = _count(usage.get("completion_tokens"))
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _count(value: Any) -> int | None:
+    return value if type(value) is int and value >= 0 else None
 
 
 def _choices(chunk: dict[str, Any]) -> list[dict[str, Any]]:

@@ -60,7 +60,7 @@ async def _until(due: float, clock: Callable[[], float]) -> None:
     # Also when late: the tasks just made must get their turn to send.
     await asyncio.sleep(max(0.0, due - clock()))
     # A loop rounds its timers and may wake up to a millisecond early.
-    while (left := due - clock()) > 0:
+    while (left := due - clock()) > 0:  # noqa: ASYNC110 - it waits for time, not for an event
         await asyncio.sleep(left)
 
 
