@@ -1,0 +1,145 @@
+"""What the documentation states about the code holds for the code."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import pytest
+import yaml
+from annotated_types import Ge, Gt, Le
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from engine.config import Config, SloPolicy
+from engine.core.flags import FLAGS, assigned, bucket
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+CONFIGURATION = DOCS / "phase5" / "configuration"
+
+
+def rows(page: Path, columns: int) -> Iterator[tuple[str, ...]]:
+    """The rows of a page's tables with so many columns, without backticks."""
+    for line in page.read_text(encoding="utf-8").splitlines():
+        cells = tuple(cell.strip() for cell in line.strip("|").split(" | "))
+        if line.startswith("| `") and len(cells) == columns:
+            yield tuple(cell.replace("`", "") for cell in cells)
+
+
+def fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from fields(kind, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", field
+
+
+def default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value = field.get_default()
+    if value and isinstance(value, tuple):
+        return {2: "two policies"}[len(value)]
+    words = {"None": "null", "True": "true", "False": "false", "()": "[]"}
+    return words.get(str(value), str(value))
+
+
+def allowed(field: FieldInfo) -> str:
+    bounds = {type(bound): bound for bound in field.metadata}
+    if Ge in bounds and Le in bounds:
+        return f"{bounds[Ge].ge} to {bounds[Le].le}"
+    if Ge in bounds:
+        return f"{bounds[Ge].ge} or more"
+    if Gt in bounds:
+        return f"above {bounds[Gt].gt}"
+    return kind_in_words(field.annotation)
+
+
+def kind_in_words(kind: Any) -> str:
+    if get_origin(kind) is Literal:
+        return ", ".join(get_args(kind))
+    if get_origin(kind) is tuple:
+        return "list"
+    options = [option for option in get_args(kind) if option is not type(None)]
+    if options:
+        return kind_in_words(options[0])
+    return {bool: "true, false", str: "text", float: "number"}[kind]
+
+
+MODEL = dict(fields(Config)) | dict(fields(SloPolicy, "qos.policies.N."))
+DOCUMENTED = {
+    key: (given, range_)
+    for key, given, range_, _ in rows(CONFIGURATION / "runtime-yaml-reference.md", 4)
+}
+
+
+def documented_as(key: str) -> str:
+    """A key of one flag is documented by its own row, else by the row of every flag."""
+    for flag in FLAGS:
+        general = key.replace(f"phase4_rollout.{flag}.", "phase4_rollout.FLAG.")
+        if general != key and key not in DOCUMENTED:
+            return general
+    return key
+
+
+@pytest.mark.parametrize("key", MODEL)
+def test_the_reference_gives_each_keys_default_and_range(key: str) -> None:
+    assert DOCUMENTED[documented_as(key)] == (default(MODEL[key]), allowed(MODEL[key]))
+
+
+def test_the_reference_names_no_key_that_is_not_there() -> None:
+    assert set(DOCUMENTED) == {documented_as(key) for key in MODEL}
+
+
+VECTORS = list(rows(CONFIGURATION / "feature-flags.md", 4))
+
+
+def test_there_are_vectors_for_every_flag() -> None:
+    assert set(FLAGS) < {salt for salt, *_ in VECTORS}
+
+
+@pytest.mark.parametrize(("salt", "key", "number", "share"), VECTORS)
+def test_bucketing_vectors(salt: str, key: str, number: str, share: str) -> None:
+    assert bucket(salt, key) == int(number)
+    assert assigned(salt, key, float(share.removesuffix(" %")))
+    assert not assigned(salt, key, int(number) / 100)
+
+
+def test_every_page_stands_in_the_navigation() -> None:
+    pages = {str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md")}
+    text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    named = set(re.findall(r"\S+\.md$", text, re.MULTILINE))
+    assert named == pages
+
+
+def test_the_documentation_asks_no_other_host_for_fonts_or_scripts() -> None:
+    settings = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
+    assert settings["theme"]["font"] is False
+    assert "extra_javascript" not in settings
+    assert "extra_css" not in settings
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "ARCHITECTURE.md"])
+def test_links_to_files_lead_somewhere(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    links = [link for link in re.findall(r"\]\(([^)#]+)", text) if "://" not in link]
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_every_command_of_the_readme_exists() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    shown = subprocess.run(
+        [sys.executable, "-P", "-m", "pytest_phase5.cli", "--help"],
+        cwd=ROOT,
+        env={"COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    commands = set(re.findall(r"^\| `phase5 ([a-z]+)", readme, re.MULTILINE))
+    assert commands
+    assert [name for name in commands if f" {name} " not in shown] == []
