@@ -6,15 +6,21 @@ the caller steps it at a fixed interval.
 """
 
 from dataclasses import dataclass
-from math import isfinite
+from math import copysign, isfinite
+from typing import Final
+
+#: Each overshoot halves the largest step, each step in one direction gives some of it back:
+#: on a plant steeper than the gains expect, or slower, a swing dies out instead of lasting.
+SLEW_AFTER_OVERSHOOT: Final = 0.5
+SLEW_REGAIN: Final = 1.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PidSettings:
     """Gains in output units per relative error, and what bounds the output.
 
-    `deadband`: errors up to this size count as zero. `slew`: the output's largest change in
-    one step.
+    `deadband`: while the error is within it the output rests. `slew`: the output's largest
+    change in one step, less for a while after an overshoot.
     """
 
     kp: float
@@ -41,6 +47,8 @@ class PidController:
         self._output = start
         self._integral: float | None = None
         self._last: float | None = None
+        self._slew = settings.slew
+        self._side = 0.0  # sign of the last error outside the deadband
 
     @property
     def output(self) -> float:
@@ -51,31 +59,42 @@ class PidController:
         """Take one step. A measurement that is not finite changes nothing."""
         if not isfinite(measurement):
             return self._output
-        error = self._error(measurement)
+        error = self._setpoint - measurement
+        if abs(error) <= self._settings.deadband:
+            self._rest()
+        else:
+            self._damp(error)
+            self._step(error, self._slope(measurement))
+        self._last = measurement
+        return self._output
+
+    def _rest(self) -> None:
+        """Inside the deadband: stay, and make what brought us here the place to go on from."""
+        self._integral = self._output
+
+    def _step(self, error: float, slope: float) -> None:
         proportional = self._settings.kp * error
         if self._integral is None:
             self._integral = self._output - proportional
         wanted = self._integral + self._settings.ki * error
-        raw = wanted + proportional - self._slope(measurement)
-        self._output = self._bounded(raw)
+        raw = wanted + proportional - self._settings.kd * slope
+        self._output = self._bounded(raw, error)
         # Conditional anti-windup: while clipped, accumulate only what leads back inside.
         if (raw - self._output) * error <= 0:
             self._integral = wanted
-        self._last = measurement
-        return self._output
 
-    def _error(self, measurement: float) -> float:
-        error = self._setpoint - measurement
-        return error if abs(error) > self._settings.deadband else 0.0
+    def _damp(self, error: float) -> None:
+        side = copysign(1.0, error)
+        factor = SLEW_AFTER_OVERSHOOT if side == -self._side else SLEW_REGAIN
+        self._slew = min(self._slew * factor, self._settings.slew)
+        self._side = side
 
     def _slope(self, measurement: float) -> float:
-        """Derivative on the measurement: a new setpoint or the deadband's edge is no kick."""
-        if self._last is None:
-            return 0.0
-        return self._settings.kd * (measurement - self._last)
+        """Derivative on the measurement, so that a new setpoint is no kick."""
+        return 0.0 if self._last is None else measurement - self._last
 
-    def _bounded(self, raw: float) -> float:
-        settings = self._settings
-        low = max(settings.low, self._output - settings.slew)
-        high = min(settings.high, self._output + settings.slew)
-        return min(max(raw, low), high)
+    def _bounded(self, raw: float, error: float) -> float:
+        """Within bounds and slew, and never away from the setpoint: the slope only brakes."""
+        low = self._output - (self._slew if error < 0 else 0.0)
+        high = self._output + (self._slew if error > 0 else 0.0)
+        return min(max(raw, low, self._settings.low), high, self._settings.high)
