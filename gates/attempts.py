@@ -15,6 +15,10 @@ from gates.evidence import EvidenceError
 ATTEMPTS_SCHEMA: Final = "phase5.attempts/1"
 
 
+#: How a phase can end. Only the first is a pass.
+OUTCOMES: Final = ("passed", "failed", "skipped", "xfailed", "xpassed", "rerun")
+
+
 class Kind(StrEnum):
     """What a row tells."""
 
@@ -25,6 +29,7 @@ class Kind(StrEnum):
     COLLECT_ERROR = "collect_error"
     WORKER_CRASH = "worker_crash"
     END = "end"  #: last row; without it the session was killed
+    OBJECTION = "objection"  #: an add-on says hold or rollback; the only row after the end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,10 +39,10 @@ class Attempt:
     kind: Kind
     run: str
     item: str | None = None
-    criteria: tuple[str, ...] = ()
-    attempt: int | None = None
+    criteria: tuple[str, ...] = ()  #: planned: its own; session: those that add-ons require
+    attempt: int | None = None  #: counted from 1
     phase: str | None = None  #: setup, call, teardown
-    outcome: str | None = None  #: passed, failed, skipped, xfailed, xpassed, rerun
+    outcome: str | None = None  #: one of `OUTCOMES`; of an objection: hold, rollback
     reason: str = ""
     worker: str | None = None
     stage: str | None = None  #: session: the stage of `--phase5-gate`

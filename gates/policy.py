@@ -71,7 +71,7 @@ class CriterionSection(Section):
     @model_validator(mode="after")
     def _a_rate_is_a_share(self) -> Self:
         if self.measure is Measure.ERROR_RATE and self.limit is not None and self.limit >= 1:
-            raise ValueError(f"a rate is a share below 1, as in 0.001 for 0.1 %; given {self.limit}")
+            raise ValueError(f"a rate is a share below 1; 0.1 % is 0.001; given {self.limit}")
         return self
 
 

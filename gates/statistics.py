@@ -115,8 +115,8 @@ def quantile_interval(times: Sequence[float], share: float, confidence: float) -
     """Order statistics around a quantile, free of any assumption on the distribution."""
     ranked, n = sorted(times), len(times)
     ranks = range(n)
-    below = bisect_left(ranks, True, key=lambda rank: at_least(rank + 1, n, share) < confidence)
-    above = bisect_left(ranks, True, key=lambda rank: at_most(rank, n, share) >= confidence)
+    below = bisect_left(ranks, x=True, key=lambda rank: at_least(rank + 1, n, share) < confidence)
+    above = bisect_left(ranks, x=True, key=lambda rank: at_most(rank, n, share) >= confidence)
     return Interval(ranked[below - 1] if below else -inf, ranked[above] if above < n else inf)
 
 

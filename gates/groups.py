@@ -1,0 +1,122 @@
+"""Grouping: what was measured together is judged together, and never mixed with the rest.
+
+A group is one test, one model and one flag set (with its control). A criterion is as good
+as its worst group: a good flag set does not make up for a bad one.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from engine.core.flags import FlagSet, FlagSetError, parse_flag_set
+from gates.criteria import Criterion, Measure
+from gates.evidence import Check, Measurement
+from gates.samples import Outcome, Sample
+
+TREATMENT = "treatment"
+CONTROL = "control"
+
+#: Ends that count towards the error rate, and those of them that are errors.
+_COUNTED = frozenset({Outcome.OK, Outcome.FAILED, Outcome.CUT})
+_ERRORS = frozenset({Outcome.FAILED, Outcome.CUT})
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """So many bad of so many."""
+
+    bad: int
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Sound measurements of one test, model and flag set."""
+
+    item: str
+    model: str
+    flag_set: str
+    control: str | None  #: the control's flag set, None when no control was measured
+    measurements: tuple[Measurement, ...]
+
+    @property
+    def flags(self) -> FlagSet:
+        """The flags that were on in the treatment arm."""
+        return flags_of(self.flag_set)
+
+    def samples(self, arm: str) -> Iterator[Sample]:
+        """The samples of an arm."""
+        for measurement in self.measurements:
+            yield from (sample for sample in measurement.samples if sample.arm == arm)
+
+    def checks(self) -> Iterator[Check]:
+        """The checks of all measurements."""
+        for measurement in self.measurements:
+            yield from measurement.checks
+
+
+def flags_of(flag_set: str) -> FlagSet:
+    """The flags of a set by its name; none for a name that is not one."""
+    try:
+        return parse_flag_set(flag_set)
+    except FlagSetError:
+        return frozenset()
+
+
+def treatment_flags(measurement: Measurement) -> FlagSet:
+    """The flags that a measurement is about; none when it is about no engine."""
+    engine = measurement.arms.get(TREATMENT)
+    return flags_of(engine.flag_set) if engine else frozenset()
+
+
+def grouped(measurements: Iterable[Measurement]) -> tuple[Group, ...]:
+    """The groups of some measurements, in a fixed order."""
+    groups: dict[tuple[str, str, str, str | None], list[Measurement]] = {}
+    for measurement in measurements:
+        groups.setdefault(_key(measurement), []).append(measurement)
+    ordered = sorted(groups.items(), key=lambda entry: tuple(str(part) for part in entry[0]))
+    return tuple(Group(*key, tuple(sorted(ms, key=lambda m: m.id))) for key, ms in ordered)
+
+
+def error_counts(samples: Iterable[Sample]) -> Counts:
+    """Errors among the requests that count."""
+    ends = [sample.outcome for sample in samples if sample.outcome in _COUNTED]
+    return Counts(sum(end in _ERRORS for end in ends), len(ends))
+
+
+def lost_counts(samples: Iterable[Sample]) -> Counts:
+    """Streams that were sent and neither ended nor were left by the client on purpose."""
+    sent = [sample for sample in samples if sample.sent is not None]
+    return Counts(sum(_lost(sample) for sample in sent), len(sent))
+
+
+def seconds(sample: Sample, measure: Measure) -> float | None:
+    """The time of a request; None when it did not end well: no such time is short."""
+    if sample.outcome is not Outcome.OK:
+        return None
+    return sample.ttft if measure is Measure.TTFT else sample.latency
+
+
+def times(samples: Iterable[Sample], measure: Measure) -> list[float | None]:
+    """The time of each request, in the order in which they were scheduled."""
+    ordered = sorted(samples, key=lambda sample: (sample.block, sample.index))
+    return [seconds(sample, measure) for sample in ordered]
+
+
+def declared(criterion: Criterion, measurements: Iterable[Measurement]) -> list[Measurement]:
+    """The measurements that say that they are about a criterion."""
+    return [m for m in measurements if criterion.id in m.criteria]
+
+
+def _lost(sample: Sample) -> bool:
+    ended = sample.end is not None or sample.outcome is Outcome.CANCELLED
+    return sample.outcome is Outcome.CUT or not ended
+
+
+def _key(measurement: Measurement) -> tuple[str, str, str, str | None]:
+    treatment, control = measurement.arms.get(TREATMENT), measurement.arms.get(CONTROL)
+    return (
+        measurement.item,
+        treatment.model if treatment else "",
+        treatment.flag_set if treatment else "off",
+        control.flag_set if control else None,
+    )

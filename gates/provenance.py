@@ -1,0 +1,117 @@
+"""Whether a measurement may be believed: of this run, this build, this time, and whole."""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from math import isfinite
+from typing import Final
+
+from engine.core.flags import FlagSetError, parse_flag_set
+from gates.criteria import Criterion
+from gates.evidence import EngineIdentity, Measurement
+from gates.groups import CONTROL, TREATMENT
+from gates.planned import Session
+from gates.samples import Outcome, Sample
+from gates.verdict import Subject
+
+#: How far ahead the clock of another machine may be: time servers keep them far closer.
+CLOCK_SKEW: Final = timedelta(seconds=5)
+
+
+def doubts(
+    criterion: Criterion,
+    measurement: Measurement,
+    session: Session,
+    subject: Subject,
+    now: datetime,
+) -> Iterator[str]:
+    """Every reason not to believe a measurement; none means that it is sound."""
+    if measurement.run != session.run:
+        yield f"of run {measurement.run!r}, not of this run {session.run!r}"
+    if not measurement.valid:
+        yield measurement.invalid_reason or "declared invalid without a reason"
+    yield from _of_plan(criterion, measurement, session)
+    yield from _of_age(measurement.created, now, timedelta(hours=criterion.max_age_hours))
+    for arm, engine in measurement.arms.items():
+        yield from _of_engine(arm, engine, subject)
+    yield from _of_samples(measurement)
+
+
+def _of_plan(criterion: Criterion, measurement: Measurement, session: Session) -> Iterator[str]:
+    item = session.item(measurement.item)
+    if item is None:
+        yield f"of {measurement.item}, which was not planned"
+    elif criterion.id not in item.criteria:
+        yield f"of {measurement.item}, which was not planned for {criterion.id}"
+    elif measurement.attempt != item.attempt:
+        yield f"of attempt {measurement.attempt} of {measurement.item}, not of its only one"
+
+
+def _of_age(created: str, now: datetime, max_age: timedelta) -> Iterator[str]:
+    try:
+        age = now - datetime.fromisoformat(created)
+    except (ValueError, TypeError):
+        yield f"created at {created!r}, which is no time with a zone"
+        return
+    if age < -CLOCK_SKEW:
+        yield f"from the future: created {created}, now {now.isoformat()}"
+    if age > max_age:
+        yield f"stale: created {created}, older than {max_age}"
+
+
+def _of_engine(arm: str, engine: EngineIdentity, subject: Subject) -> Iterator[str]:
+    if arm not in (TREATMENT, CONTROL):
+        yield f"arm {arm!r}; allowed: {TREATMENT}, {CONTROL}"
+    try:
+        parse_flag_set(engine.flag_set)
+    except FlagSetError as error:
+        yield str(error)
+    expected = {
+        "commit": subject.commit,
+        "engine_version": subject.engine_version,
+        "config_sha256": subject.config_sha256,
+        "model_sha256": subject.models.get(engine.model),
+    }
+    for name, wanted in expected.items():
+        if getattr(engine, name) != wanted:
+            yield f"{arm} had {name} {getattr(engine, name)!r}, the subject has {wanted!r}"
+
+
+def _of_samples(measurement: Measurement) -> Iterator[str]:
+    if measurement.samples and TREATMENT not in measurement.arms:
+        yield "samples without a treatment engine"
+    indices = [sample.index for sample in measurement.samples]
+    if len(set(indices)) != len(indices):
+        yield "a request appears twice"
+    complaints = (_of_sample(sample, measurement) for sample in measurement.samples)
+    bad = [complaint for complaint in complaints if complaint]
+    if bad:
+        yield f"{bad[0]}" + (f" (and {len(bad) - 1} more requests)" if len(bad) > 1 else "")
+
+
+def _of_sample(sample: Sample, measurement: Measurement) -> str:
+    where = f"request {sample.index}"
+    engine = measurement.arms.get(sample.arm)
+    if engine is None:
+        return f"{where}: arm {sample.arm!r} has no engine"
+    if sample.outcome is Outcome.DROPPED:
+        return f"{where}: the generator had no room for it"
+    if not _ordered(sample):
+        return f"{where}: its times are not finite and in order"
+    if (sample.flags is not None or sample.outcome is Outcome.OK) and not _same(
+        sample.flags, engine.flag_set
+    ):
+        return f"{where}: came back with flags {sample.flags!r}, the arm has {engine.flag_set!r}"
+    return ""
+
+
+def _ordered(sample: Sample) -> bool:
+    given = (sample.scheduled, sample.sent, sample.first_token, sample.end)
+    times = [time for time in given if time is not None]
+    return all(isfinite(time) for time in times) and times == sorted(times)
+
+
+def _same(came_back: str | None, flag_set: str) -> bool:
+    try:
+        return came_back is not None and parse_flag_set(came_back) == parse_flag_set(flag_set)
+    except FlagSetError:
+        return False
