@@ -192,15 +192,18 @@ def _penalised(logits: mx.array, inputs: mx.array, rows: Sequence[Row]) -> mx.ar
     some = logits[at]
     repeated = mx.where(some < 0, some * repetition, some / repetition)
     some = mx.where(counts > 0, repeated - presence, some) - counts * frequency
+    logits = logits[:]  # the caller's stays as it is
     logits[at] = some.astype(logits.dtype)
     return logits
 
 
 def _without_early_end(logits: mx.array, rows: Sequence[Row]) -> mx.array:
     """Forbid the end tokens of rows that have not reached their `min_tokens`."""
-    for index, row in enumerate(rows):
-        if row.position < row.min_tokens and row.eos:
-            logits[index, mx.array(row.eos)] = -mx.inf
+    early = [index for index, row in enumerate(rows) if row.eos and row.position < row.min_tokens]
+    if not early:
+        return logits
+    logits = logits[:]
+    logits[mx.array(early)[:, None], mx.array(rows[early[0]].eos)] = -mx.inf  # one model, one eos
     return logits
 
 

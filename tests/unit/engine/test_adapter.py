@@ -1,0 +1,274 @@
+import random
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import mlx.core as mx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mlx_lm.generate import BatchGenerator
+from mlx_lm.models.llama import Model, ModelArgs
+
+from engine.runtime.adapter import Adapter
+from engine.runtime.messages import Prefill, Sampling, Submit, Token
+
+VOCABULARY = 256
+EOS = 2
+
+
+@cache
+def model() -> Any:
+    """A random Llama with an untied head, so that different prompts give different outputs."""
+    arguments = ModelArgs(
+        model_type="llama",
+        hidden_size=32,
+        num_hidden_layers=2,
+        intermediate_size=64,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        rms_norm_eps=1e-5,
+        vocab_size=VOCABULARY,
+        tie_word_embeddings=False,
+    )
+    mx.random.seed(11)
+    built = Model(arguments)
+    built.lm_head.weight = mx.random.normal(built.lm_head.weight.shape)
+    mx.eval(built.parameters())
+    return built
+
+
+def adapter(**options: Any) -> Adapter:
+    given = {"eos": [EOS], "max_rows": 8, "prefill_chunk": 16, "prefill_rows": 4, **options}
+    return Adapter(model(), **given)
+
+
+def prompts(n: int) -> list[list[int]]:
+    source = random.Random(5)  # noqa: S311  # a reproducible choice, not a secret
+    return [
+        [source.randrange(3, VOCABULARY) for _ in range(source.randint(1, 60))] for _ in range(n)
+    ]
+
+
+def request(uid: int, prompt: list[int], **options: Any) -> Submit:
+    given = {"max_tokens": 12, "seed": uid, "ignore_eos": True, **options}
+    return Submit(uid=uid, prompt=prompt, **given)
+
+
+class Run:
+    """An adapter driven to the end, with all that it said, by stream."""
+
+    def __init__(self, under_test: Adapter, requests: list[Submit], **options: Any) -> None:
+        self.tokens: dict[int, list[Token]] = {one.uid: [] for one in requests}
+        self.prefills: dict[int, list[Prefill]] = {one.uid: [] for one in requests}
+        self.refused: dict[int, str] = {}
+        self.most_rows = 0
+        for one in requests:
+            under_test.submit(one)
+        self.drive(under_test, **options)
+
+    def drive(self, under_test: Adapter, after_step: Callable[[], None] = lambda: None) -> None:
+        while under_test.busy:
+            turn = under_test.step()
+            self.most_rows = max(self.most_rows, under_test.rows)
+            self.refused |= dict(turn.refused)
+            for token in turn.tokens:
+                self.tokens[token.uid].append(token)
+            for prefill in turn.prefills:
+                self.prefills[prefill.uid].append(prefill)
+            after_step()
+
+    def output(self, uid: int) -> list[int]:
+        return [token.token for token in self.tokens[uid]]
+
+    @property
+    def outputs(self) -> list[list[int]]:
+        return [self.output(uid) for uid in self.tokens]
+
+
+def stock_outputs(given: list[list[int]], max_tokens: int = 12) -> list[list[int]]:
+    """What mlx-lm's own generator makes of the prompts, greedily."""
+    generator = BatchGenerator(model(), stop_tokens=None)
+    uids = generator.insert(given, max_tokens=[max_tokens] * len(given))
+    outputs: dict[int, list[int]] = {uid: [] for uid in uids}
+    unfinished = set(uids)
+    while unfinished:
+        for response in generator.next_generated():
+            outputs[response.uid].append(response.token)
+            if response.finish_reason:
+                unfinished.discard(response.uid)
+    return list(outputs.values())
+
+
+@pytest.mark.parametrize("max_rows", [1, 3, 20])
+def test_greedy_output_is_that_of_mlx_lm_in_any_batch(max_rows: int) -> None:
+    given = prompts(20)
+    run = Run(adapter(max_rows=max_rows), [request(uid, one) for uid, one in enumerate(given)])
+    assert run.outputs == stock_outputs(given)
+    assert len({tuple(output) for output in run.outputs}) == 20
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        Sampling(temperature=1.0),
+        Sampling(temperature=0.8, top_p=0.9),
+        Sampling(temperature=1.2, top_k=20, min_p=0.01),
+        Sampling(temperature=0.7, repetition_penalty=1.3, presence_penalty=0.4),
+        Sampling(frequency_penalty=0.8),
+    ],
+)
+def test_a_seeded_stream_is_the_same_alone_and_in_mixed_company(sampling: Sampling) -> None:
+    given = prompts(8)
+    mixed = [
+        request(uid, one, sampling=sampling if uid % 2 else Sampling())
+        for uid, one in enumerate(given)
+    ]
+    together = Run(adapter(), mixed)
+    alone = [Run(adapter(), [one]).output(one.uid) for one in mixed]
+    assert together.outputs == alone
+
+
+@settings(max_examples=15, deadline=None)
+@given(cut=st.integers(1, 11), data=st.data())
+def test_a_replayed_stream_continues_exactly(cut: int, data: st.DataObject) -> None:
+    parameters = {"temperature": 0.9, "frequency_penalty": data.draw(st.sampled_from([0.0, 0.5]))}
+    sampling = Sampling(**parameters)
+    whole = Run(adapter(), [request(1, prompts(3)[2], sampling=sampling)]).output(1)
+    resumed = request(1, prompts(3)[2], sampling=sampling, emitted=whole[:cut])
+    run = Run(adapter(), [request(2, prompts(2)[1]), resumed])
+    assert run.output(1) == whole[cut:]
+    assert [token.position for token in run.tokens[1]] == list(range(cut, len(whole)))
+
+
+def test_positions_are_consecutive_and_the_last_token_says_why_it_ended() -> None:
+    run = Run(adapter(), [request(1, prompts(1)[0])])
+    assert [token.position for token in run.tokens[1]] == list(range(12))
+    assert [token.finish for token in run.tokens[1]] == [None] * 11 + ["length"]
+
+
+def test_an_end_token_stops_the_stream_unless_ignored() -> None:
+    (prompt,) = prompts(1)
+    free = Run(adapter(), [request(1, prompt)]).output(1)
+    end = free[4]
+    first = free.index(end)
+    stopped = Run(adapter(eos=[end]), [request(1, prompt, ignore_eos=False)])
+    assert stopped.output(1) == free[: first + 1]
+    assert stopped.tokens[1][-1].finish == "stop"
+    assert Run(adapter(eos=[end]), [request(1, prompt)]).output(1) == free
+
+
+def test_min_tokens_puts_the_end_off() -> None:
+    (prompt,) = prompts(1)
+    end = Run(adapter(), [request(1, prompt)]).output(1)[0]
+    late = request(1, prompt, ignore_eos=False, min_tokens=3)
+    output = Run(adapter(eos=[end]), [late]).output(1)
+    assert end not in output[:3]
+
+
+def test_rows_stay_within_the_limit_and_everyone_is_served() -> None:
+    run = Run(adapter(max_rows=3), [request(uid, one) for uid, one in enumerate(prompts(10))])
+    assert run.most_rows == 3
+    assert all(len(output) == 12 for output in run.outputs)
+
+
+def test_a_long_prompt_is_read_in_chunks_and_the_others_go_on_meanwhile() -> None:
+    long = request(2, [*prompts(1)[0], *[5] * 100])
+    run = Run(adapter(), [request(1, [9], max_tokens=6), long])
+    done = [prefill.done for prefill in run.prefills[2]]
+    assert done == sorted(done)
+    assert len(done) > 3
+    assert done[-1] == run.prefills[2][-1].total == len(long.prompt)
+
+
+def test_a_cancelled_stream_says_nothing_more_and_frees_its_row() -> None:
+    under_test = adapter(max_rows=1)
+    running, waiting, last = (request(uid, one) for uid, one in enumerate(prompts(3)))
+    for one in (running, waiting, last):
+        under_test.submit(one)
+    while not under_test.step().tokens:
+        pass
+    under_test.cancel(running.uid)
+    under_test.cancel(waiting.uid)
+    under_test.cancel(99)
+    assert {token.uid for token in _all_tokens(under_test)} == {last.uid}
+
+
+@pytest.mark.parametrize(
+    "bad", [{"prompt": []}, {"max_tokens": 0}, {"max_tokens": 2, "emitted": [4, 5]}]
+)
+def test_a_request_that_cannot_begin_is_refused_and_harms_nobody(bad: dict[str, Any]) -> None:
+    refused = request(1, **{"prompt": [4], **bad})
+    run = Run(adapter(), [refused, request(2, [9])])
+    assert list(run.refused) == [1]
+    assert len(run.output(2)) == 12
+
+
+def test_a_failed_step_loses_the_running_streams_and_no_other() -> None:
+    under_test = adapter(max_rows=1)
+    for uid in (1, 2):
+        under_test.submit(request(uid, prompts(2)[uid - 1]))
+    under_test.step()
+    assert under_test.discard() == [1]
+    rest = [token.token for token in _all_tokens(under_test)]
+    assert rest == stock_outputs([prompts(2)[1]])[0]
+
+
+def test_logprobs_come_only_for_those_who_asked() -> None:
+    run = Run(adapter(), [request(1, [9], logprobs=2), request(2, [9])])
+    for token in run.tokens[1]:
+        assert token.top_logprobs is not None
+        assert len(token.top_logprobs) == 2
+        assert token.logprob == pytest.approx(max(token.top_logprobs.values()))
+        assert token.token in token.top_logprobs
+    assert all(token.logprob is None and token.top_logprobs is None for token in run.tokens[2])
+    assert run.output(1) == run.output(2)
+
+
+def test_a_reused_prefix_changes_the_work_and_not_the_output() -> None:
+    shared, tail = [7, 8, 9] * 12, [10, 11]
+    under_test = adapter(prefix_bytes=1 << 24)
+    first = Run(under_test, [request(1, [*shared, 4, 5], reuse_prefix=True)])
+    second = Run(under_test, [request(2, [*shared, *tail], reuse_prefix=True)])
+    again = Run(under_test, [request(3, [*shared, *tail], reuse_prefix=True)])
+    assert first.prefills[1][-1].cached == 0
+    assert second.prefills[2][-1].cached == len(shared)
+    assert again.prefills[3][-1].cached == len(shared) + len(tail) - 1
+    assert [second.output(2)] == [again.output(3)] == stock_outputs([[*shared, *tail]])
+    assert under_test.prefix_bytes > 0
+
+
+def test_a_conversation_reuses_its_own_output() -> None:
+    under_test = adapter(prefix_bytes=1 << 24)
+    opening = [7, 8, 9] * 8
+    answer = Run(under_test, [request(1, opening, reuse_prefix=True)]).output(1)
+    follow_up = [*opening, *answer, 20, 21]
+    second = Run(under_test, [request(2, follow_up, reuse_prefix=True)])
+    assert second.prefills[2][-1].cached == len(opening) + len(answer)
+    assert [second.output(2)] == stock_outputs([follow_up])
+
+
+def test_streams_that_do_not_ask_leave_the_prefix_store_alone() -> None:
+    under_test = adapter(prefix_bytes=1 << 24)
+    for uid in (1, 2):
+        run = Run(under_test, [request(uid, [7, 8, 9] * 8)])
+        assert run.prefills[uid][-1].cached == 0
+    assert under_test.prefix_bytes == 0
+
+
+def test_an_idle_adapter_holds_no_rows() -> None:
+    under_test = adapter()
+    Run(under_test, [request(1, [9])])
+    assert (under_test.busy, under_test.rows, under_test.waiting, under_test.kv_bytes) == (
+        False,
+        0,
+        0,
+        0,
+    )
+
+
+def _all_tokens(under_test: Adapter) -> list[Token]:
+    tokens = []
+    while under_test.busy:
+        tokens += under_test.step().tokens
+    return tokens
