@@ -9,8 +9,10 @@ from typing import Final
 
 import pytest
 
+from pytest_phase5.fixtures import SPEC_FIXTURE
 from pytest_phase5.markers import Slo, marked, mistakes, slos
 from pytest_phase5.options import Settings
+from pytest_phase5.ours import foreign_packages
 from pytest_phase5.recording import SETTINGS, worker_input
 
 #: Attribute of a collection report that carries a usage error to the controller.
@@ -28,7 +30,11 @@ def check_items(config: pytest.Config, items: list[pytest.Item]) -> None:
     """
     settings = config.stash[SETTINGS]
     ours = [item for item in items if marked(item, gating=settings.gate is not None)]
-    if not ours:
+    if not ours and not any(SPEC_FIXTURE in getattr(i, "fixturenames", ()) for i in items):
+        return
+    foreign = foreign_packages()
+    if foreign:
+        _refuse(config, items, str(foreign[0]))
         return
     found = list(_all_mistakes(settings, ours))
     if found:

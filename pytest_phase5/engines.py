@@ -57,6 +57,17 @@ class RunningEngine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """One answer: its text, and what the engine said about it; what it did not say is None."""
+
+    text: str
+    flags: str | None = None  #: the `X-Phase5-Flags` of the stream
+    finish_reason: str | None = None
+    prompt_tokens: int | None = None
+    output_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
     """A running engine.
 
@@ -81,7 +92,11 @@ class Engine:
         return self._get("/metrics").text
 
     def chat(self, text: str, **params: Any) -> str:
-        """Ask one question and return the answer's text.
+        """Ask one question and return the answer's text; see `ask`."""
+        return self.ask(text, **params).text
+
+    def ask(self, text: str, **params: Any) -> Answer:
+        """Ask one question.
 
         `params` are further fields of the request, such as `max_tokens=16`.
 
@@ -101,8 +116,15 @@ class Engine:
         except httpx.HTTPError as error:
             raise EngineError(f"{self.url} (flags {self.flag_set}): {error!r}") from error
         self._require_ok(answer, "POST /v1/chat/completions")
-        content: str = answer.json()["choices"][0]["message"]["content"]
-        return content
+        document = answer.json()
+        choice, usage = document["choices"][0], document.get("usage") or {}
+        return Answer(
+            text=choice["message"]["content"],
+            flags=answer.headers.get("X-Phase5-Flags"),
+            finish_reason=choice.get("finish_reason"),
+            prompt_tokens=usage.get("prompt_tokens"),
+            output_tokens=usage.get("completion_tokens"),
+        )
 
     def _get(self, path: str) -> "httpx.Response":
         answer = _get(self.url + path)

@@ -47,5 +47,13 @@ def pytest_phase5_evidence(config: pytest.Config, criterion: str) -> Iterable[Pa
 
 
 @pytest.hookspec
-def pytest_phase5_verdict(verdict: Any) -> None:
-    """The verdict of a gated session, after `verdict.json` was written. It cannot change it."""
+def pytest_phase5_verdict(verdict: Any) -> str | None:
+    """Hear the verdict of a gated session, before it is written.
+
+    Args:
+        verdict: a `gates.verdict.Verdict`.
+
+    Returns:
+        A reason to object, which makes the verdict a hold at best and is written with it; or
+        None. Nothing that is returned makes a verdict better.
+    """

@@ -19,6 +19,9 @@ from pytest_phase5.ours import check_ours
 #: The default report folder, below the folder that pytest was started in.
 REPORT_FOLDER: Final = "phase5-report"
 
+#: The ini switch that leaves the packaged suite out of a gate.
+SUITE_INI: Final = "phase5_suite"
+
 #: How long an engine may take to load its model: 27 billion parameters from a slow disk.
 START_SECONDS: Final = 300.0
 
@@ -109,6 +112,12 @@ def add_options(parser: pytest.Parser) -> None:
             text = f"as --phase5-{option.name}, which wins over it: {option.help}"
             kind: Literal["linelist", "string"] = "linelist" if option.repeatable else "string"
             parser.addini(option.dest, text, type=kind, default=None)
+    _declare_suite(parser)
+
+
+def _declare_suite(parser: pytest.Parser) -> None:
+    text = "false leaves the packaged suite out of a gate; what the door requires is then yours"
+    parser.addini(SUITE_INI, text, type="bool", default=True)
 
 
 def read_settings(config: pytest.Config) -> Settings:

@@ -17,8 +17,10 @@ from pytest_phase5.fixtures import (
 )
 from pytest_phase5.markers import register_markers, slos
 from pytest_phase5.options import add_options, read_settings
+from pytest_phase5.ours import check_ours
 from pytest_phase5.recording import (
     EVIDENCE,
+    PLAN,
     POOL,
     SETTINGS,
     begin_attempt,
@@ -31,23 +33,28 @@ __all__ = ["engine_pair", "engine_spec", "engines", "evidence", "mlx_engine"]
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Declare the hooks of `pytest_phase5.hooks`."""
     pluginmanager.add_hookspecs(hooks)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declare the options."""
     add_options(parser)
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    """Check the options, and take part in the session when a gate was asked for."""
     register_markers(config)
     settings = config.stash[SETTINGS] = read_settings(config)
     if settings.gate is not None and _runs_tests(config):
+        check_ours(pytest.UsageError)
         from pytest_phase5.session import begin_gate
 
         begin_gate(config, settings)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test once for each flag set that it asks for."""
     parametrize_engines(metafunc, metafunc.config.stash[SETTINGS])
 
 
@@ -57,11 +64,24 @@ def pytest_collection_modifyitems(
 ) -> Generator[None, None, None]:
     """Check every marker before any other plugin takes items away."""
     check_items(config, items)
+    plan = config.stash.get(PLAN, None)
+    if plan is not None:
+        plan.take(items)
     yield
 
 
 @pytest.hookimpl(tryfirst=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Before a worker of pytest-xdist says that its collection is over."""
+    if PLAN in session.config.stash:
+        from pytest_phase5.planning import send_plan
+
+        send_plan(session.config, session.items)
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Count the attempt."""
     begin_attempt(item)
 
 
@@ -100,6 +120,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_collectreport(report: pytest.CollectReport) -> None:
+    """Raise on the controller what a worker refused."""
     raise_carried(report)
 
 

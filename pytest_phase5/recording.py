@@ -8,8 +8,8 @@ import datetime as dt
 import os
 import platform
 import uuid
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from gates.evidence import Check
     from gates.samples import Sample
     from pytest_phase5.engines import Engine
+    from pytest_phase5.planning import Plan
     from pytest_phase5.pool import EnginePool
 
 #: Key under which the controller of pytest-xdist hands the run to its workers.
@@ -75,7 +76,7 @@ class Evidence:
         if strange:
             raise ValueError(f"samples of arm {strange[0]!r}; allowed: {', '.join(sorted(arms))}")
         part = self._part(treatment, control)
-        part.samples += samples
+        part.samples += _renumbered(samples, part.samples)
         if not getattr(result, "valid", True):
             part.reasons.append(result.invalid_reason or "the load run says that it is not valid")
 
@@ -100,6 +101,7 @@ class Evidence:
 EVIDENCE: pytest.StashKey[Evidence] = pytest.StashKey()
 ATTEMPT: pytest.StashKey[int] = pytest.StashKey()
 RUN: pytest.StashKey[Run] = pytest.StashKey()
+PLAN: "pytest.StashKey[Plan]" = pytest.StashKey()
 POOL: "pytest.StashKey[EnginePool]" = pytest.StashKey()
 
 
@@ -202,6 +204,14 @@ def write_evidence(item: pytest.Item, criteria: Iterable[str]) -> list[Path]:
 def machine() -> str:
     """The class of this machine: system, architecture, processor count."""
     return f"{platform.system()}-{platform.machine()}-{os.cpu_count() or 0}cpu".lower()
+
+
+def _renumbered(samples: "Iterable[Sample]", before: "list[Sample]") -> "Iterator[Sample]":
+    """A second run of one test counts on: no two requests share a number, nor runs a block."""
+    index = 1 + max((sample.index for sample in before), default=-1)
+    block = 1 + max((sample.block for sample in before), default=-1)
+    for sample in samples:
+        yield replace(sample, index=sample.index + index, block=sample.block + block)
 
 
 def _arms(part: _Part) -> dict[str, Any]:
