@@ -36,8 +36,8 @@ class Client(Protocol):
     ) -> AbstractAsyncContextManager[Response]:
         """Send a request; raises TransportError, also while the body is read."""
 
-    async def status(self, url: str) -> int | None:
-        """The status of a GET; None when there was no answer."""
+    async def get(self, url: str) -> tuple[int, bytes]:
+        """Status and body of a GET; raises TransportError."""
 
 
 class AiohttpResponse:
@@ -90,10 +90,10 @@ class AiohttpClient:
         except (aiohttp.ClientError, OSError) as error:
             raise TransportError(type(error).__name__) from error
 
-    async def status(self, url: str) -> int | None:
-        """The status of a GET; None when there was no answer."""
+    async def get(self, url: str) -> tuple[int, bytes]:
+        """Status and body of a GET; raises TransportError."""
         try:
             async with self._session.get(url, allow_redirects=False) as response:
-                return response.status
-        except (aiohttp.ClientError, OSError):
-            return None
+                return response.status, await response.read()
+        except (aiohttp.ClientError, OSError) as error:
+            raise TransportError(type(error).__name__) from error

@@ -91,7 +91,8 @@ def _result(plan: Plan, folder: Path, status: int, started: str) -> LoadResult:
         samples = tuple(read_rows(folder / ROWS_FILE))
         report = read_report(folder / REPORT_FILE)
     except (OSError, ValueError) as error:
-        reason = f"generator ended with status {status} and left no whole run: {error}"
+        said = _last_line(folder / LOG_FILE) or str(error)
+        reason = f"generator ended with status {status} and left no whole run: {said}"
         return LoadResult((), valid=False, invalid_reason=reason, started=started)
     reasons = list(faults(plan, samples, report))
     if status and report.complete:
@@ -99,3 +100,8 @@ def _result(plan: Plan, folder: Path, status: int, started: str) -> LoadResult:
     return LoadResult(
         samples, valid=not reasons, invalid_reason="; ".join(reasons), started=report.started
     )
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    return lines[-1] if lines else ""

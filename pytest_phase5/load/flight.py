@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from gates.samples import Outcome, Sample
@@ -26,12 +26,13 @@ class Ticket:
     stream: bool
 
     @classmethod
-    def of(cls, plan: Plan, shot: Shot) -> "Ticket":
-        """The ticket of a shot."""
+    def of(cls, plan: Plan, shot: Shot, models: Mapping[str, str]) -> "Ticket":
+        """The ticket of a shot; `models` are those that the arms serve, where one was asked."""
+        served = {"model": models[shot.arm]} if shot.arm in models else {}
         return cls(
             shot=shot,
             base=plan.targets[shot.arm].rstrip("/"),
-            body=json.dumps(shot.request.body).encode(),
+            body=json.dumps({**served, **shot.request.body}).encode(),
             stream=bool(shot.request.body.get("stream")),
         )
 
@@ -110,8 +111,15 @@ class Flights:
     async def _refused(self, ticket: Ticket, response: Response) -> Ending:
         retry_after = "Retry-After" in response.headers
         asks = response.status == 503 and retry_after  # noqa: PLR2004 - Service Unavailable
-        ready = asks and await self.client.status(ticket.base + READY_PATH) == OK
+        ready = asks and await self._is_ready(ticket.base)
         return refusal(response.status, retry_after=retry_after, ready=ready)
+
+    async def _is_ready(self, base: str) -> bool:
+        try:
+            status, _ = await self.client.get(base + READY_PATH)
+        except TransportError:
+            return False  # who cannot be asked is not ready
+        return status == OK
 
     def _land(self, ticket: Ticket, scheduled: float, seen: Seen, ending: Ending) -> float:
         end = self.clock() if seen.end is None else seen.end

@@ -6,7 +6,7 @@ so that nothing of its parent, such as assertion rewriting or coverage, is in it
 
 It stops on SIGINT, SIGTERM and when its standard input ends (its parent is gone); it then
 writes what there is and says that the run is not complete. Exit status: 0 complete, 1 not
-complete, 2 a plan that cannot be run.
+complete, 2 a plan that cannot be run, or a target that does not say which model it serves.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain
@@ -24,8 +25,9 @@ from pathlib import Path
 
 from gates.samples import Sample, write_rows
 from pytest_phase5.load.checks import RunReport, write_report
-from pytest_phase5.load.client import AiohttpClient
+from pytest_phase5.load.client import AiohttpClient, Client
 from pytest_phase5.load.flight import Flights, Ticket
+from pytest_phase5.load.models import TargetError, served_models
 from pytest_phase5.load.plan import Plan, read_plan
 
 Blocks = Sequence[tuple[int, tuple[Ticket, ...]]]  #: concurrency and tickets of each block
@@ -81,30 +83,45 @@ async def _lane(flights: Flights, waiting: Iterator[Ticket], begin: float) -> No
 
 
 def run(plan: Plan) -> tuple[list[Sample], RunReport]:
-    """Carry out a plan; returns the samples in order and the report."""
-    tickets = [tuple(Ticket.of(plan, shot) for shot in shots) for shots in plan.shots()]
-    # Nothing that exists now becomes garbage during the run; what is made then is small.
+    """Carry out a plan; returns the samples in order and the report.
+
+    Raises:
+        TargetError: when a target does not say which model it serves.
+    """
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(_run(plan))
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Nothing that exists now becomes garbage meanwhile; what is made then is small."""
     gc.collect()
     gc.freeze()
     gc.disable()
     try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            return runner.run(_run(plan, tickets))
+        yield
     finally:
         gc.enable()
         gc.unfreeze()
 
 
-async def _run(plan: Plan, tickets: Sequence[tuple[Ticket, ...]]) -> tuple[list[Sample], RunReport]:
+async def _run(plan: Plan) -> tuple[list[Sample], RunReport]:
     async with AiohttpClient() as client:
-        origin, started = time.monotonic(), datetime.now(UTC).isoformat()
-        flights = Flights(
-            client=client, clock=lambda: time.monotonic() - origin, timeout=plan.timeout
-        )
-        task = asyncio.create_task(_go(flights, plan, tickets))
-        stop = Stop(task)
-        _listen(stop)
-        await asyncio.wait({task})
+        models = await served_models(client, plan)
+        tickets = [tuple(Ticket.of(plan, shot, models) for shot in shots) for shots in plan.shots()]
+        with _no_collection():
+            return await _timed(plan, tickets, client)
+
+
+async def _timed(
+    plan: Plan, tickets: Sequence[tuple[Ticket, ...]], client: Client
+) -> tuple[list[Sample], RunReport]:
+    origin, started = time.monotonic(), datetime.now(UTC).isoformat()
+    flights = Flights(client=client, clock=lambda: time.monotonic() - origin, timeout=plan.timeout)
+    task = asyncio.create_task(_go(flights, plan, tickets))
+    stop = Stop(task)
+    _listen(stop)
+    await asyncio.wait({task})
     if not task.cancelled():
         task.result()  # raises what went wrong inside
     samples = sorted(flights.samples, key=lambda sample: sample.index)
@@ -161,12 +178,19 @@ def main(arguments: Sequence[str]) -> int:
     try:
         plan = read_plan(plan_path)
     except (OSError, ValueError) as error:
-        print(f"generator: {error}", file=sys.stderr)  # noqa: T201 - a command
-        return 2
-    samples, report = run(plan)
+        return _refuse(error)
+    try:
+        samples, report = run(plan)
+    except TargetError as error:
+        return _refuse(error)
     write_rows(out, samples)
     write_report(out.with_suffix(".json"), report)
     return 0 if report.complete else 1
+
+
+def _refuse(error: Exception) -> int:
+    print(f"generator: {error}", file=sys.stderr)  # noqa: T201 - a command
+    return 2
 
 
 if __name__ == "__main__":

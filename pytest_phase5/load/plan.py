@@ -30,7 +30,10 @@ def lag_limit(*limits: float) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One request: `key` becomes `X-Phase5-Key`, `body` its JSON."""
+    """One request: `key` becomes `X-Phase5-Key`, `body` its JSON.
+
+    A body without `model` gets the one that its target serves.
+    """
 
     key: str
     body: Mapping[str, Any]

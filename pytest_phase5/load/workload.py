@@ -29,7 +29,8 @@ class Workload:
 
     `words` are those of the last message, `turns` the messages before it (user and
     assistant in turn), `tokens` the length of the answer. With `ignore_eos` each answer has
-    exactly that length, so that two engines do the same work.
+    exactly that length, so that two engines do the same work. Without a `model` the generator
+    asks each engine, before the run, which one it serves.
     """
 
     name: str
@@ -38,7 +39,7 @@ class Workload:
     tokens: tuple[int, int]
     ignore_eos: bool = True
     stream: bool = True
-    model: str = "default"
+    model: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse ranges that cannot be drawn from."""
@@ -72,13 +73,14 @@ def requests(workload: Workload, count: int, seed: int) -> tuple[Request, ...]:
 def _body(workload: Workload, random: Random) -> dict[str, Any]:
     turns = random.randint(*workload.turns)
     body: dict[str, Any] = {
-        "model": workload.model,
         "messages": [_message(workload, random, turns - back) for back in range(turns + 1)],
         "max_tokens": random.randint(*workload.tokens),
         "temperature": 0,
         "ignore_eos": workload.ignore_eos,
         "stream": workload.stream,
     }
+    if workload.model is not None:
+        body["model"] = workload.model
     if workload.stream:
         body["stream_options"] = {"include_usage": True}
     return body

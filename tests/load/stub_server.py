@@ -23,6 +23,10 @@ GAP = 0.005
 TOKENS = 5
 STALL_AT = 10  # the request, by arrival, at which the whole server stands still
 STALL = 1.0
+KINDS = (
+    *("ok", "cut", "reset", "no-done", "error-event", "hang", "stall", "unavailable"),
+    *(f"status-{status}" for status in (404, 429, 500, 503, 504)),
+)
 
 
 class Stub:
@@ -47,10 +51,17 @@ class Stub:
     def _write(self, key: str, times: dict[str, float]) -> None:
         self._log.write(json.dumps({"key": key, **times}) + "\n")
 
+    async def models(self, request: web.Request) -> web.Response:
+        if request.match_info["state"] == "down":
+            return web.json_response({"error": {}}, status=503)
+        return web.json_response({"data": [{"id": "ok"}]})
+
     async def _answer(
         self, request: web.Request, body: dict[str, Any], times: dict[str, float]
     ) -> web.StreamResponse:
-        kind = body["model"]
+        kind = body.get("model")
+        if kind not in KINDS:
+            return web.json_response({"error": {"type": "stub"}}, status=404)
         if kind.startswith("status-"):
             return web.json_response({"error": {"type": "stub"}}, status=int(kind[7:]))
         if kind == "unavailable":
@@ -127,6 +138,7 @@ async def main() -> None:
     # The state of /readyz is in the base URL, so that one server plays both.
     app.router.add_post("/{state}/v1/chat/completions", stub.completions)
     app.router.add_get("/{state}/readyz", stub.readyz)
+    app.router.add_get("/{state}/v1/models", stub.models)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)

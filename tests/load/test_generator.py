@@ -127,6 +127,22 @@ def test_a_refused_connection_is_a_failure(tmp_path: Path) -> None:
     assert len(result.samples) == 10
 
 
+def test_a_target_is_asked_which_model_it_serves(stub: Stub, tmp_path: Path) -> None:
+    plan = open_loop(stub.url(), rate=100, requests=5, seed=1, workload=SHORT, lag_limit=ANY_LAG)
+    result = run_plan(plan, tmp_path / "run")
+    assert "model" not in plan.blocks[0].requests[0].body
+    assert outcomes(result) == {(Outcome.OK, 200, None)}  # the stub knows no other name
+
+
+def test_a_target_that_does_not_say_its_model_makes_the_run_invalid(
+    stub: Stub, tmp_path: Path
+) -> None:
+    plan = open_loop(stub.url("down"), rate=100, requests=5, seed=1, workload=SHORT)
+    result = run_plan(plan, tmp_path / "run")
+    assert (result.valid, result.samples) == (False, ())
+    assert result.invalid_reason.endswith("/down/v1/models: status 503; allowed: 200")
+
+
 def test_a_sample_holds_what_the_server_said_and_did(stub: Stub, tmp_path: Path) -> None:
     plan = a_plan(stub.url(), "ok")
     result = run_plan(plan, tmp_path / "run")
