@@ -102,7 +102,8 @@ class Supervisor:
     @property
     def ready(self) -> bool:
         """Whether a stream that is submitted now will be served without a restart first."""
-        return self._state is ReplicaState.READY
+        dead = self._child is None or self._child.ended.done()
+        return self._state is ReplicaState.READY and not dead
 
     async def start(self) -> None:
         """Start and wait until ready.

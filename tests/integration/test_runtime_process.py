@@ -1,0 +1,259 @@
+"""The runtime process for real: started, asked, killed, orphaned."""
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from engine.runtime.models import ModelFiles, resolve_model
+
+from engine.config import RuntimeConfig
+from engine.runtime.interface import ReplicaState, RuntimeStartError
+from engine.runtime.messages import Prefill, Sampling, Submit, Token
+from engine.runtime.supervisor import Supervisor
+
+#: Far above what anything here takes; a test that needs it has already failed.
+PATIENCE_SECONDS = 60.0
+
+
+@dataclass
+class Ear:
+    """A listener that remembers, and knows when its stream is over."""
+
+    tokens: list[int] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+    heard: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def on_prefill(self, prefill: Prefill) -> None:
+        pass
+
+    def on_token(self, token: Token) -> None:
+        self.tokens.append(token.token)
+        self.heard.set()
+        if token.finish:
+            self.over.set()
+
+    def on_fault(self, reason: str) -> None:
+        self.faults.append(reason)
+        self.over.set()
+
+
+Scene = Callable[[Supervisor], Awaitable[None]]
+
+
+@pytest.fixture(scope="module")
+def tiny() -> ModelFiles:
+    return resolve_model("tiny")
+
+
+@pytest.fixture
+def play(tiny: ModelFiles) -> Callable[[Scene], None]:
+    """Run a scene with a started runtime; afterwards its process is gone."""
+
+    async def run(scene: Scene) -> None:
+        supervisor = Supervisor(tiny, RuntimeConfig(), 1 << 24)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await supervisor.start()
+            try:
+                await scene(supervisor)
+            finally:
+                await supervisor.stop()
+        assert supervisor.replicas()[0].pid is None
+        assert psutil.Process().children() == []
+
+    return lambda scene: asyncio.run(run(scene))
+
+
+def requests(n: int, first_uid: int, **options: Any) -> list[Submit]:
+    """The same prompts and seeds each time; only the ids differ."""
+    source = random.Random(3)  # noqa: S311  # a reproducible choice, not a secret
+    return [
+        Submit(
+            uid=first_uid + index,
+            prompt=[source.randrange(300, 4000) for _ in range(source.randint(5, 90))],
+            max_tokens=24,
+            seed=index,
+            ignore_eos=True,
+            **options,
+        )
+        for index in range(n)
+    ]
+
+
+def submit_all(supervisor: Supervisor, given: list[Submit]) -> list[Ear]:
+    ears = [Ear() for _ in given]
+    for one, ear in zip(given, ears, strict=True):
+        supervisor.submit(one, ear)
+    return ears
+
+
+async def outputs(ears: list[Ear]) -> list[list[int]]:
+    for ear in ears:
+        await ear.over.wait()
+        assert ear.faults == []
+    return [ear.tokens for ear in ears]
+
+
+def test_a_runtime_starts_answers_and_stops_clean(play: Callable[[Scene], None]) -> None:
+    async def scene(supervisor: Supervisor) -> None:
+        assert supervisor.ready
+        (replica,) = supervisor.replicas()
+        assert replica.pid is not None
+        assert replica.state is ReplicaState.READY
+        assert replica.device in {"cpu", "gpu"}
+        (output,) = await outputs(submit_all(supervisor, requests(1, 1)))
+        assert len(output) == 24
+
+    play(scene)
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [Sampling(), Sampling(temperature=0.9, top_p=0.95, frequency_penalty=0.3)],
+    ids=["greedy", "sampled"],
+)
+def test_streams_survive_the_death_of_the_process_unchanged(
+    play: Callable[[Scene], None], sampling: Sampling
+) -> None:
+    async def scene(supervisor: Supervisor) -> None:
+        undisturbed = await outputs(submit_all(supervisor, requests(12, 1, sampling=sampling)))
+        ears = submit_all(supervisor, requests(12, 101, sampling=sampling))
+        await ears[-1].heard.wait()
+        victim = supervisor.replicas()[0].pid
+        assert victim is not None
+        os.kill(victim, signal.SIGKILL)
+        assert await outputs(ears) == undisturbed
+        (replica,) = supervisor.replicas()
+        assert replica.restarts == 1
+        assert replica.pid != victim
+
+    play(scene)
+
+
+def test_a_cancelled_stream_frees_the_runtime(play: Callable[[Scene], None]) -> None:
+    async def scene(supervisor: Supervisor) -> None:
+        endless, after = requests(2, 1)
+        ear = Ear()
+        supervisor.submit(Submit(uid=9, prompt=endless.prompt, max_tokens=8000, seed=1), ear)
+        await ear.heard.wait()
+        supervisor.cancel(9)
+        heard = len(ear.tokens)
+        await outputs(submit_all(supervisor, [after]))
+        assert len(ear.tokens) == heard
+        assert supervisor.replicas()[0].streams == 0
+
+    play(scene)
+
+
+def test_a_request_that_cannot_begin_faults_alone(play: Callable[[Scene], None]) -> None:
+    async def scene(supervisor: Supervisor) -> None:
+        bad, (good, *_) = Ear(), requests(1, 1)
+        supervisor.submit(Submit(uid=99, prompt=[], max_tokens=1, seed=0), bad)
+        await outputs(submit_all(supervisor, [good]))
+        await bad.over.wait()
+        assert "empty prompt" in bad.faults[0]
+
+    play(scene)
+
+
+def test_an_interrupt_from_the_terminal_leaves_the_runtime_to_the_front_end(
+    play: Callable[[Scene], None],
+) -> None:
+    async def scene(supervisor: Supervisor) -> None:
+        pid = supervisor.replicas()[0].pid
+        assert pid is not None
+        os.kill(pid, signal.SIGINT)
+        await outputs(submit_all(supervisor, requests(1, 1)))
+        assert supervisor.replicas()[0].restarts == 0
+
+    play(scene)
+
+
+def test_a_runtime_that_does_not_obey_is_killed(play: Callable[[Scene], None]) -> None:
+    async def scene(supervisor: Supervisor) -> None:
+        pid = supervisor.replicas()[0].pid
+        assert pid is not None
+        os.kill(pid, signal.SIGSTOP)  # neither Stop nor SIGTERM reaches it now
+
+    play(scene)  # asserts that it is gone
+
+
+def test_a_folder_without_a_model_is_one_line_that_names_it(tmp_path: Path) -> None:
+    model = ModelFiles(name="broken", path=tmp_path, sha256="", builtin=False)
+    supervisor = Supervisor(model, RuntimeConfig(), 0)
+    with pytest.raises(RuntimeStartError) as caught:
+        asyncio.run(supervisor.start())
+    message = str(caught.value)
+    assert str(tmp_path) in message
+    assert "FileNotFoundError" in message
+    assert "\n" not in message
+    assert psutil.Process().children() == []
+
+
+def test_a_blas_that_is_not_there_is_a_start_error(
+    tiny: ModelFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PHASE5_BLAS", "/gone/libopenblas.so.0")
+    monkeypatch.setattr(sys, "platform", "linux")
+    with pytest.raises(RuntimeStartError, match="PHASE5_BLAS=/gone"):
+        asyncio.run(Supervisor(tiny, RuntimeConfig(), 0).start())
+
+
+FRONT_END = """
+    import asyncio
+    from engine.config import RuntimeConfig
+    from engine.runtime.models import resolve_model
+    from engine.runtime.supervisor import Supervisor
+
+    async def main():
+        supervisor = Supervisor(resolve_model("tiny"), RuntimeConfig(), 0)
+        await supervisor.start()
+        print(supervisor.replicas()[0].pid, flush=True)
+        await asyncio.Event().wait()
+
+    asyncio.run(main())
+"""
+
+
+def test_no_orphan_remains_when_the_front_end_is_killed() -> None:
+    command = [sys.executable, "-P", "-c", textwrap.dedent(FRONT_END)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as front_end:
+        assert front_end.stdout is not None
+        runtime = psutil.Process(int(front_end.stdout.readline()))
+        front_end.kill()
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while _alive(runtime) and time.monotonic() < deadline:
+        with contextlib.suppress(psutil.TimeoutExpired):
+            runtime.wait(timeout=0.05)
+    assert not _alive(runtime)
+
+
+def test_the_front_end_side_imports_no_mlx() -> None:
+    code = (
+        "import sys, engine.runtime.supervisor\n"
+        "print([name for name in sys.modules if name.split('.')[0] in ('mlx', 'mlx_lm')])"
+    )
+    result = subprocess.run(
+        [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "[]"
+
+
+def _alive(process: psutil.Process) -> bool:
+    """A zombie that only waits for its parent to notice is not alive."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

@@ -1,0 +1,345 @@
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from engine.config import RuntimeConfig
+from engine.runtime.child import OnFrame
+from engine.runtime.interface import ReplicaState, RuntimeStartError
+from engine.runtime.messages import (
+    Cancel,
+    Fault,
+    Prefill,
+    Ready,
+    Step,
+    Submit,
+    Token,
+    ToRuntime,
+)
+from engine.runtime.restarts import Restarts
+from engine.runtime.supervisor import Supervisor
+
+MODEL = SimpleNamespace(path=Path())  # nothing of it is read: fakes are started
+
+
+class FakeChild:
+    """A process that does only what the test tells it to."""
+
+    def __init__(self, epoch: int, on_frame: OnFrame) -> None:
+        self.pid = 1000 + epoch
+        self.epoch = epoch
+        self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.sent: list[ToRuntime] = []
+        self.killed = False
+        self.stopped = False
+        self._on_frame = on_frame
+
+    def send(self, message: ToRuntime) -> None:
+        self.sent.append(message)
+
+    def tail(self) -> str:
+        return "cannot load"
+
+    async def kill(self) -> None:
+        self.killed = True
+        self.die("killed")
+
+    async def stop(self) -> None:
+        self.stopped = True
+        self.die("stopped")
+
+    def die(self, reason: str) -> None:
+        if not self.ended.done():
+            self.ended.set_result(reason)
+
+    def become_ready(self) -> None:
+        self._on_frame(Ready(epoch=self.epoch, pid=self.pid, blas="openblas", device="cpu"))
+
+    def tokens(self, *tokens: Token, epoch: int | None = None) -> None:
+        self._on_frame(Step(epoch=epoch or self.epoch, tokens=list(tokens)))
+
+    def prefill(self, prefill: Prefill) -> None:
+        self._on_frame(Step(epoch=self.epoch, prefills=[prefill]))
+
+    def fault(self, uid: int, reason: str) -> None:
+        self._on_frame(Fault(epoch=self.epoch, uid=uid, reason=reason))
+
+
+@dataclass
+class Spawner:
+    """Starts fakes; the first `healthy` become ready by themselves, later ones die at once."""
+
+    healthy: int = 99
+    children: list[FakeChild] = field(default_factory=list)
+    born: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def __call__(self, epoch: int, on_frame: OnFrame) -> FakeChild:
+        child = FakeChild(epoch, on_frame)
+        self.children.append(child)
+        self.born.set()
+        if len(self.children) <= self.healthy:
+            child.become_ready()
+        else:
+            child.die("the process ended")
+        return child
+
+    async def child(self, number: int) -> FakeChild:
+        """The process of that number, once it exists and has been given what it shall do."""
+        while len(self.children) < number:
+            self.born.clear()
+            await self.born.wait()
+        await settled()
+        return self.children[number - 1]
+
+
+@dataclass
+class Ear:
+    """A listener that remembers."""
+
+    tokens: list[int] = field(default_factory=list)
+    prefills: list[Prefill] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+
+    def on_prefill(self, prefill: Prefill) -> None:
+        self.prefills.append(prefill)
+
+    def on_token(self, token: Token) -> None:
+        self.tokens.append(token.token)
+
+    def on_fault(self, reason: str) -> None:
+        self.faults.append(reason)
+
+
+class Deaf(Ear):
+    def on_token(self, token: Token) -> None:
+        raise ValueError(token.uid)
+
+
+async def settled() -> None:
+    """Let every task that can run do so; generous, since each turn costs microseconds."""
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+
+def request(uid: int = 1) -> Submit:
+    return Submit(uid=uid, prompt=[5, 6], max_tokens=9, seed=uid)
+
+
+Scene = Callable[[Supervisor, Spawner], Awaitable[None]]
+
+
+def play(scene: Scene, *, healthy: int = 99, stall_seconds: float = 60, bound: int = 3) -> None:
+    """Run a scene with a supervisor that has started."""
+
+    async def run() -> None:
+        spawner = Spawner(healthy)
+        supervisor = Supervisor(
+            MODEL,
+            RuntimeConfig(),
+            0,
+            spawn=spawner,
+            restarts=Restarts(bound=bound, first_delay_seconds=0),
+            stall_seconds=stall_seconds,
+        )
+        await supervisor.start()
+        try:
+            await scene(supervisor, spawner)
+        finally:
+            await supervisor.stop()
+
+    asyncio.run(run())
+
+
+def test_tokens_and_prefills_reach_the_listener_of_their_stream() -> None:
+    async def scene(supervisor: Supervisor, spawner: Spawner) -> None:
+        child, one, two = await spawner.child(1), Ear(), Ear()
+        supervisor.submit(request(1), one)
+        supervisor.submit(request(2), two)
+        assert child.sent == [request(1), request(2)]
+        child.prefill(Prefill(1, 2, 2))
+        child.tokens(Token(1, 0, 10), Token(2, 0, 20))
+        child.tokens(Token(1, 1, 11, "stop"))
+        assert (one.tokens, two.tokens) == ([10, 11], [20])
+        assert one.prefills == [Prefill(1, 2, 2)]
+        assert supervisor.replicas()[0].streams == 1
+
+    play(scene)
+
+
+def test_a_death_replays_live_streams_behind_their_last_token() -> None:
+    async def scene(supervisor: Supervisor, spawner: Spawner) -> None:
+        first, live, finished = await spawner.child(1), Ear(), Ear()
+        supervisor.submit(request(1), live)
+        supervisor.submit(request(2), finished)
+        first.tokens(Token(1, 0, 10), Token(2, 0, 20, "stop"))
+        first.tokens(Token(1, 1, 11))
+        first.die("the process ended")
+        second = await spawner.child(2)
+        assert first.killed
+        assert [(m.uid, m.emitted) for m in second.sent if isinstance(m, Submit)] == [(1, [10, 11])]
+        second.prefill(Prefill(1, 4, 4))
+        second.tokens(Token(1, 2, 12, "length"))
+        assert live.tokens == [10, 11, 12]
+        assert live.prefills == []
+        assert supervisor.replicas()[0].restarts == 1
+
+    play(scene)
+
+
+def test_frames_of_a_dead_process_are_ignored() -> None:
+    async def scene(supervisor: Supervisor, spawner: Spawner) -> None:
+        first, ear = await spawner.child(1), Ear()
+        supervisor.submit(request(), ear)
+        first.die("the process ended")
+        await spawner.child(2)
+        first.tokens(Token(1, 0, 99))
+        first.fault(1, "late")
+        assert (ear.tokens, ear.faults) == ([], [])
+
+    play(scene)
+
+
+@pytest.mark.parametrize("position", [0, 2])
+def test_a_token_out_of_order_ends_the_process_and_never_reaches_the_client(position: int) -> None:
+    async def scene(supervisor: Supervisor, spawner: Spawner) -> None:
+        first, ear = await spawner.child(1), Ear()
+        supervisor.submit(request(), ear)
+        first.tokens(Token(1, 0, 10))
+        first.tokens(Token(1, position, 99))
+        second = await spawner.child(2)
+        second.tokens(Token(1, 1, 11, "stop"))
+        assert first.killed
+        assert ear.tokens == [10, 11]
+
+    play(scene)
+
+
+def test_a_stream_that_arrives_during_a_restart_is_served_by_the_new_process() -> None:
+    async def scene(supervisor: Supervisor, spawner: Spawner) -> None:
+        first, ear = await spawner.child(1), Ear()
+        first.die("the process ended")
+        await asyncio.sleep(0)
+        supervisor.submit(request(), ear)
+        second = await spawner.child(2)
+        assert (first.sent, second.sent) == ([], [request()])
+
+    play(scene)
+
+
+def test_a_cancelled_stream_hears_nothing_more_and_is_not_replayed() -> None:
+    async def scene(supervisor: Supervisor, spawner: Spawner) -> None:
+        first, ear = await spawner.child(1), Ear()
+        supervisor.submit(request(), ear)
+        supervisor.cancel(1)
+        supervisor.cancel(77)
+        first.tokens(Token(1, 0, 10))
+        assert first.sent == [request(), Cancel(uid=1)]
+        first.die("the process ended")
+        assert ((await spawner.child(2)).sent, ear.tokens) == ([], [])
+
+    play(scene)
+
+
+def test_a_fault_ends_its_stream_with_the_reason() -> None:
+    async def scene(supervisor: Supervisor, spawner: Spawner) -> None:
+        child, ear = await spawner.child(1), Ear()
+        supervisor.submit(request(), ear)
+        child.fault(1, "the step failed: ValueError")
+        assert ear.faults == ["the step failed: ValueError"]
+        assert supervisor.replicas()[0].streams == 0
+
+    play(scene)
+
+
+def test_a_listener_that_raises_loses_its_own_stream_only() -> None:
+    async def scene(supervisor: Supervisor, spawner: Spawner) -> None:
+        child, deaf, ear = await spawner.child(1), Deaf(), Ear()
+        supervisor.submit(request(1), deaf)
+        supervisor.submit(request(2), ear)
+        child.tokens(Token(1, 0, 10), Token(2, 0, 20))
+        assert ear.tokens == [20]
+        assert supervisor.replicas()[0].streams == 1
+
+    play(scene)
+
+
+def test_silence_with_live_streams_counts_as_death() -> None:
+    async def scene(supervisor: Supervisor, spawner: Spawner) -> None:
+        first, ear = await spawner.child(1), Ear()
+        supervisor.submit(request(), ear)
+        second = await spawner.child(2)
+        second.tokens(Token(1, 0, 10, "stop"))
+        assert first.killed
+        assert ear.tokens == [10]
+
+    play(scene, stall_seconds=0.02)
+
+
+def test_silence_without_streams_is_just_idle() -> None:
+    async def scene(supervisor: Supervisor, spawner: Spawner) -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(spawner.child(2), timeout=0.1)
+        assert len(spawner.children) == 1
+        assert supervisor.ready
+
+    play(scene, stall_seconds=0.01)
+
+
+def test_past_the_bound_of_restarts_every_stream_is_told() -> None:
+    async def scene(supervisor: Supervisor, spawner: Spawner) -> None:
+        ear, late = Ear(), Ear()
+        supervisor.submit(request(1), ear)
+        (await spawner.child(1)).die("the process ended")
+        await spawner.child(4)
+        supervisor.submit(request(2), late)
+        await settled()
+        assert len(spawner.children) == 4  # the first, and three restarts
+        assert all(child.killed for child in spawner.children)
+        assert not supervisor.ready
+        assert ear.faults == ["the runtime died too often"]
+        assert late.faults == ["the runtime is failed"]
+
+    play(scene, healthy=1, bound=3)
+
+
+def test_a_process_that_ends_before_it_is_ready_is_a_start_error_with_its_last_words() -> None:
+    async def run() -> None:
+        spawner = Spawner(healthy=0)
+        supervisor = Supervisor(MODEL, RuntimeConfig(), 0, spawn=spawner)
+        with pytest.raises(
+            RuntimeStartError, match="did not start: the process ended: cannot load"
+        ):
+            await supervisor.start()
+        assert spawner.children[0].killed
+        assert supervisor.replicas()[0].state is ReplicaState.FAILED
+
+    asyncio.run(run())
+
+
+def test_stopping_ends_the_process_and_tells_live_streams() -> None:
+    async def scene(supervisor: Supervisor, spawner: Spawner) -> None:
+        child, ear, late = await spawner.child(1), Ear(), Ear()
+        supervisor.submit(request(), ear)
+        await supervisor.stop()
+        await supervisor.stop()
+        supervisor.submit(request(2), late)
+        await settled()
+        assert child.stopped
+        assert len(spawner.children) == 1
+        assert ear.faults == ["the runtime stopped"]
+        assert late.faults == ["the runtime is stopped"]
+
+    play(scene)
+
+
+def test_stopping_during_a_restart_leaves_no_process() -> None:
+    async def scene(supervisor: Supervisor, spawner: Spawner) -> None:
+        (await spawner.child(1)).die("the process ended")
+        await asyncio.sleep(0)
+        await supervisor.stop()
+        assert all(child.ended.done() for child in spawner.children)
+
+    play(scene)
