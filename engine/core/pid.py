@@ -9,10 +9,15 @@ from dataclasses import dataclass
 from math import copysign, isfinite
 from typing import Final
 
-#: Each overshoot halves the largest step, each step in one direction gives some of it back:
-#: on a plant steeper than the gains expect, or slower, a swing dies out instead of lasting.
+#: Each overshoot halves the largest step, down to a 64th: on a plant steeper than the gains
+#: expect, or slower, a swing dies out instead of lasting, and noise moves little.
 SLEW_AFTER_OVERSHOOT: Final = 0.5
-SLEW_REGAIN: Final = 1.1
+SMALLEST_SLEW: Final = 1 / 64
+
+#: More steps on one side than any delay that the gains can take explains: the plant itself
+#: has changed, and the step grows again.
+LONG_RUN: Final = 6
+SLEW_ON_LONG_RUN: Final = 1.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +54,7 @@ class PidController:
         self._last: float | None = None
         self._slew = settings.slew
         self._side = 0.0  # sign of the last error outside the deadband
+        self._run = 0  # how many of them in a row had it
 
     @property
     def output(self) -> float:
@@ -84,10 +90,17 @@ class PidController:
             self._integral = wanted
 
     def _damp(self, error: float) -> None:
+        """Adapt the largest step to how the errors outside the deadband change sides."""
         side = copysign(1.0, error)
-        factor = SLEW_AFTER_OVERSHOOT if side == -self._side else SLEW_REGAIN
-        self._slew = min(self._slew * factor, self._settings.slew)
+        turned = side == -self._side
+        self._run = 1 if turned else self._run + 1
         self._side = side
+        if turned:
+            self._slew *= SLEW_AFTER_OVERSHOOT
+        elif self._run > LONG_RUN:
+            self._slew *= SLEW_ON_LONG_RUN
+        largest = self._settings.slew
+        self._slew = min(max(self._slew, SMALLEST_SLEW * largest), largest)
 
     def _slope(self, measurement: float) -> float:
         """Derivative on the measurement, so that a new setpoint is no kick."""

@@ -1,0 +1,206 @@
+"""A runtime without a model, a codec without a vocabulary, and an engine made of both."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from engine.core.flags import FlagSet
+from engine.runtime.interface import Replica, ReplicaState, StreamListener
+from engine.runtime.messages import Prefill, Submit, Token
+from engine.server.app import create_app
+from engine.server.engine import Clocks, Engine
+from engine.server.settings import Settings
+
+EOS = 0
+
+
+class FakeRuntime:
+    """Answers every stream with the same characters, one token each; or waits to be told.
+
+    With `held`, nothing comes until `tell` or `fault` is called.
+    """
+
+    def __init__(self, answer: str = "Paris it is.", *, held: bool = False) -> None:
+        self.answer = answer
+        self.held = held
+        self.ready = True
+        self.submitted: list[Submit] = []
+        self.cancelled: list[int] = []
+        self.live: dict[int, StreamListener] = {}
+        self._at: dict[int, int] = {}
+
+    async def start(self) -> None:
+        self.ready = True
+
+    async def stop(self) -> None:
+        self.ready = False
+
+    def submit(self, request: Submit, listener: StreamListener) -> None:
+        self.submitted.append(request)
+        self.live[request.uid] = listener
+        self._at[request.uid] = 0
+        if not self.held:
+            asyncio.get_running_loop().call_soon(self._next, request)
+
+    def cancel(self, uid: int) -> None:
+        if self.live.pop(uid, None):
+            self.cancelled.append(uid)
+
+    def replicas(self) -> list[Replica]:
+        state = ReplicaState.READY if self.ready else ReplicaState.STARTING
+        return [
+            Replica(
+                pid=None,
+                state=state,
+                streams=len(self.live),
+                restarts=0,
+                blas="fake",
+                device="fake",
+                kv_bytes=0,
+                prefix_bytes=0,
+            )
+        ]
+
+    def tell(self, uid: int, text: str, finish: str | None = None) -> None:
+        """Give a stream the tokens of a text, the last one with the finish reason."""
+        tokens = [ord(char) for char in text] or [EOS]
+        for index, token in enumerate(tokens):
+            last = finish if index == len(tokens) - 1 else None
+            self.live[uid].on_token(Token(uid, self._at[uid], token, last))
+            self._at[uid] += 1
+        if finish:
+            del self.live[uid]
+
+    def fault(self, uid: int, reason: str) -> None:
+        self.live.pop(uid).on_fault(reason)
+
+    def _next(self, request: Submit) -> None:
+        uid, at = request.uid, self._at[request.uid]
+        if uid not in self.live:
+            return
+        if at == 0:
+            total = len(request.prompt)
+            self.live[uid].on_prefill(Prefill(uid, total, total, 0))
+        if at == len(self.answer):
+            self.tell(uid, "", "stop")
+            return
+        self.tell(uid, self.answer[at], "length" if at + 1 == request.max_tokens else None)
+        asyncio.get_running_loop().call_soon(self._next, request)
+
+
+class FakeDetokenizer:
+    def push(self, token: int) -> str:
+        return chr(token)
+
+    def finish(self) -> str:
+        return ""
+
+
+class FakeCodec:
+    """One token for each character."""
+
+    context_length = 1000
+    vocab_size = 256
+
+    def encode_chat(self, messages: list[dict[str, str]]) -> list[int]:
+        return [ord(char) for message in messages for char in message["content"]]
+
+    def encode(self, text: str) -> list[int]:
+        return [ord(char) for char in text]
+
+    def detokenizer(self) -> FakeDetokenizer:
+        return FakeDetokenizer()
+
+
+@dataclass(frozen=True)
+class FakeModel:
+    name: str = "tiny"
+    path: Path = Path()
+    sha256: str = "5" * 64
+    builtin: bool = True
+
+
+@dataclass
+class Bench:
+    """An engine over a fake runtime, and a client of its application."""
+
+    engine: Engine
+    runtime: FakeRuntime
+    app: Any = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.app = create_app(self.engine)
+
+    def client(self, address: str = "127.0.0.1") -> httpx.AsyncClient:
+        transport = httpx.ASGITransport(app=self.app, client=(address, 5))
+        return httpx.AsyncClient(transport=transport, base_url="http://engine")
+
+    def post(self, path: str = "/v1/chat/completions", **body: Any) -> httpx.Response:
+        """One request in an event loop of its own."""
+        headers = body.pop("headers", {})
+        content = body.pop("content", None)
+
+        async def ask() -> httpx.Response:
+            async with self.client() as client:
+                if content is not None:
+                    return await client.post(path, content=content, headers=headers)
+                return await client.post(path, json=body, headers=headers)
+
+        return asyncio.run(ask())
+
+    def get(self, path: str) -> httpx.Response:
+        async def ask() -> httpx.Response:
+            async with self.client() as client:
+                return await client.get(path)
+
+        return asyncio.run(ask())
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of a metric's samples that carry these labels."""
+        return sum(
+            sample.value
+            for family in self.engine.metrics.registry.collect()
+            for sample in family.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        )
+
+
+MakeBench = Callable[..., Bench]
+
+
+@pytest.fixture
+def make_bench(tmp_path: Path) -> Iterator[MakeBench]:
+    """Make an engine: `yaml` is its configuration, `flags` as `--flags`."""
+
+    def make(
+        yaml: str = "generation: 1\n",
+        *,
+        flags: FlagSet | None = frozenset(),
+        runtime: FakeRuntime | None = None,
+        clocks: Clocks | None = None,
+    ) -> Bench:
+        path = tmp_path / "runtime.yaml"
+        path.write_text(yaml)
+        runtime = runtime or FakeRuntime()
+        engine = Engine(
+            settings=Settings.read(path, flags),
+            model=FakeModel(),
+            runtime=runtime,
+            codec=FakeCodec(),
+            commit="c0ffee",
+            engine_id="here",
+            clocks=clocks,
+        )
+        return Bench(engine, runtime)
+
+    return make
+
+
+@pytest.fixture
+def fake_runtime() -> type[FakeRuntime]:
+    return FakeRuntime
