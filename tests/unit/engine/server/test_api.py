@@ -1,7 +1,9 @@
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
+import httpx
 import pytest
 
 from engine.core.flags import FLAGS, joined, parse_flag_set
@@ -16,7 +18,7 @@ def events(body: str) -> list[Any]:
     return [item if item == "[DONE]" else json.loads(item) for item in data]
 
 
-def test_a_chat_completion_has_text_reason_and_counts(make_bench):
+def test_a_chat_completion_has_text_reason_and_counts(make_bench: Any) -> None:
     answer = make_bench().post(**CHAT)
     assert answer.status_code == 200
     body = answer.json()
@@ -31,7 +33,7 @@ def test_a_chat_completion_has_text_reason_and_counts(make_bench):
     assert body["usage"]["prompt_tokens_details"] == {"cached_tokens": 0}
 
 
-def test_a_streamed_chat_sends_role_text_reason_and_end(make_bench):
+def test_a_streamed_chat_sends_role_text_reason_and_end(make_bench: Any) -> None:
     answer = make_bench().post(**CHAT, stream=True)
     assert answer.headers["content-type"].startswith("text/event-stream")
     role, *texts, last, done = events(answer.text)
@@ -41,14 +43,14 @@ def test_a_streamed_chat_sends_role_text_reason_and_end(make_bench):
     assert done == "[DONE]"
 
 
-def test_usage_comes_in_its_own_chunk_when_asked_for(make_bench):
+def test_usage_comes_in_its_own_chunk_when_asked_for(make_bench: Any) -> None:
     answer = make_bench().post(**CHAT, stream=True, stream_options={"include_usage": True})
     usage = events(answer.text)[-2]
     assert usage["choices"] == []
     assert usage["usage"]["completion_tokens"] == len("Paris it is.") + 1
 
 
-def test_a_completion_ends_at_max_tokens(make_bench):
+def test_a_completion_ends_at_max_tokens(make_bench: Any) -> None:
     body = {"model": "tiny", "prompt": "Where?", "max_tokens": 5}
     answer = make_bench().post("/v1/completions", **body).json()
     assert answer["choices"][0]["text"] == "Paris"
@@ -56,7 +58,7 @@ def test_a_completion_ends_at_max_tokens(make_bench):
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_stop_string_ends_the_stream_and_frees_its_row(make_bench, stream):
+def test_a_stop_string_ends_the_stream_and_frees_its_row(make_bench: Any, stream: Any) -> None:
     bench = make_bench()
     answer = bench.post(**CHAT, stop=["it is"], stream=stream)
     if stream:
@@ -71,7 +73,7 @@ def test_a_stop_string_ends_the_stream_and_frees_its_row(make_bench, stream):
     assert bench.metric("phase5_requests_total", outcome="ok") == 1
 
 
-def test_stop_strings_wait_for_min_tokens(make_bench):
+def test_stop_strings_wait_for_min_tokens(make_bench: Any) -> None:
     answer = make_bench().post(**CHAT, stop="a", min_tokens=3).json()
     assert answer["choices"][0]["message"]["content"] == "Paris it is."
 
@@ -80,7 +82,9 @@ def test_stop_strings_wait_for_min_tokens(make_bench):
     ("flags", "shown"),
     [("off", "off"), ("all", joined(FLAGS)), ("ttft_pipeline", "ttft_pipeline")],
 )
-def test_the_flags_of_a_stream_show_in_its_header_and_its_metrics(make_bench, flags, shown):
+def test_the_flags_of_a_stream_show_in_its_header_and_its_metrics(
+    make_bench: Any, flags: Any, shown: Any
+) -> None:
     bench = make_bench(flags=parse_flag_set(flags))
     answer = bench.post(**CHAT)
     assert answer.headers["x-phase5-flags"] == shown
@@ -89,14 +93,14 @@ def test_the_flags_of_a_stream_show_in_its_header_and_its_metrics(make_bench, fl
         assert bench.metric(f"phase5_{name}", **labels) == bench.metric(f"phase5_{name}") > 0
 
 
-def test_the_pipeline_lets_its_streams_reuse_prefixes(make_bench):
+def test_the_pipeline_lets_its_streams_reuse_prefixes(make_bench: Any) -> None:
     for flags, reuse in (("off", False), ("ttft_pipeline", True)):
         bench = make_bench(flags=parse_flag_set(flags))
         bench.post(**CHAT)
         assert bench.runtime.submitted[0].reuse_prefix is reuse
 
 
-def test_the_same_conversation_stays_in_its_arm(make_bench):
+def test_the_same_conversation_stays_in_its_arm(make_bench: Any) -> None:
     half = "phase4_rollout:\n  ttft_pipeline: {enabled: true, rollout_percentage: 50}\n"
     bench = make_bench(half, flags=None)
     longer = [*QUESTION, {"role": "assistant", "content": "Paris"}, *QUESTION]
@@ -110,7 +114,7 @@ def test_the_same_conversation_stays_in_its_arm(make_bench):
     assert arms == {"off", "ttft_pipeline"}
 
 
-def test_a_request_id_is_kept_when_it_is_safe(make_bench):
+def test_a_request_id_is_kept_when_it_is_safe(make_bench: Any) -> None:
     bench = make_bench()
     kept = bench.post(**CHAT, headers={"x-request-id": "abc-1"})
     assert kept.headers["x-request-id"] == "abc-1"
@@ -118,7 +122,7 @@ def test_a_request_id_is_kept_when_it_is_safe(make_bench):
     assert drawn.headers["x-request-id"] != "no spaces"
 
 
-def test_server_timing_tells_the_parts_of_the_wait(make_bench):
+def test_server_timing_tells_the_parts_of_the_wait(make_bench: Any) -> None:
     timing = make_bench().post(**CHAT, stream=True).headers["server-timing"]
     names = [part.partition(";")[0] for part in timing.split(", ")]
     assert names == ["tokenise", "queue", "prefill", "first_token"]
@@ -143,7 +147,9 @@ def test_server_timing_tells_the_parts_of_the_wait(make_bench):
         ({**CHAT, "messages": [{"role": "user", "content": "x" * 1000}]}, 422, "messages"),
     ],
 )
-def test_a_mistake_is_refused_with_its_field(make_bench, body, status, param):
+def test_a_mistake_is_refused_with_its_field(
+    make_bench: Any, body: Any, status: Any, param: Any
+) -> None:
     bench = make_bench()
     answer = bench.post(**body)
     assert (answer.status_code, answer.json()["error"]["param"]) == (status, param)
@@ -152,17 +158,17 @@ def test_a_mistake_is_refused_with_its_field(make_bench, body, status, param):
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'{"model": "\xff"}'])
-def test_a_body_that_is_not_a_json_object_is_refused(make_bench, content):
+def test_a_body_that_is_not_a_json_object_is_refused(make_bench: Any, content: Any) -> None:
     answer = make_bench().post(content=content)
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_json")
 
 
-def test_a_body_over_the_limit_is_refused(make_bench):
+def test_a_body_over_the_limit_is_refused(make_bench: Any) -> None:
     bench = make_bench("server: {max_body_bytes: 100}\n")
     assert bench.post(content=b"x" * 101).status_code == 413
 
-    async def unannounced():
-        async def parts():
+    async def unannounced() -> httpx.Response:
+        async def parts() -> AsyncIterator[bytes]:
             for _ in range(20):
                 yield b"x" * 10
 
@@ -172,7 +178,7 @@ def test_a_body_over_the_limit_is_refused(make_bench):
     assert asyncio.run(unannounced()).status_code == 413
 
 
-def test_without_a_ready_replica_a_request_fails(make_bench):
+def test_without_a_ready_replica_a_request_fails(make_bench: Any) -> None:
     bench = make_bench()
     bench.runtime.ready = False
     answer = bench.post(**CHAT)
@@ -180,7 +186,7 @@ def test_without_a_ready_replica_a_request_fails(make_bench):
     assert bench.metric("phase5_requests_total", outcome="failed") == 1
 
 
-def test_while_draining_a_request_is_shed(make_bench):
+def test_while_draining_a_request_is_shed(make_bench: Any) -> None:
     bench = make_bench()
     bench.engine.dispatcher.draining = True
     answer = bench.post(**CHAT)

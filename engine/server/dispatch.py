@@ -1,0 +1,154 @@
+"""Who may run now: between the HTTP routes, the admission queue and the runtime.
+
+Owns the queue and the table of live streams. The queue decides; this module does what it
+decided.
+"""
+
+import asyncio
+from collections.abc import Callable
+from itertools import count
+from math import ceil
+from typing import Final
+
+from engine.core.admission import AdmissionQueue, Admit, Reject, Ticket
+from engine.core.flags import TTFT_PIPELINE
+from engine.core.registry import StreamRegistry
+from engine.runtime.interface import Runtime
+from engine.server.errors import ApiError
+from engine.server.streams import Stream
+
+#: A timer may fire a little early; the deadline must have passed when it does.
+_TIMER_SLACK: Final = 0.005
+
+
+class Dispatcher:
+    """Admits streams, hands them to the runtime, and frees their places."""
+
+    def __init__(
+        self,
+        *,
+        runtime: Runtime,
+        queue: AdmissionQueue,
+        registry: StreamRegistry,
+        deadline_seconds: float,
+        clock: Callable[[], float],
+    ) -> None:
+        self.queue = queue
+        self.draining = False
+        self._runtime = runtime
+        self._registry = registry
+        self._deadline_seconds = deadline_seconds
+        self._clock = clock
+        self._streams: dict[int, Stream] = {}
+        self._uids = count(1)
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def next_uid(self) -> int:
+        """A stream id, unique for the life of the front end."""
+        return next(self._uids)
+
+    def check(self) -> None:
+        """Refuse a request that cannot be served now.
+
+        Raises:
+            ApiError: 503 without a ready replica, or while the engine drains.
+        """
+        if self.draining:
+            raise ApiError(
+                status=503,
+                message="the engine is stopping",
+                code="draining",
+                retry_after=1,
+                shed=self._runtime.ready,
+            )
+        if not self._runtime.ready:
+            raise ApiError(
+                status=503, message="the model is not ready", code="not_ready", retry_after=1
+            )
+
+    def open(self, stream: Stream) -> None:
+        """Admit a stream: it starts at once or waits for its place.
+
+        Raises:
+            ApiError: 503 as for `check`; 429 or 503 with `Retry-After` when it is shed.
+        """
+        self.check()
+        arrived = stream.times.arrived
+        now = self._clock()
+        ticket = Ticket(
+            stream_id=stream.uid,
+            arrived=arrived,
+            deadline=arrived + self._deadline_seconds,
+            prompt_tokens=len(stream.job.prompt),
+            pipeline=TTFT_PIPELINE in stream.flags,
+        )
+        decision = self.queue.offer(ticket, now)
+        if isinstance(decision, Reject):
+            raise _shed(decision)
+        self._streams[stream.uid] = stream
+        self._idle.clear()
+        self._registry.admit(stream.uid, stream.flags, ticket.prompt_tokens, arrived)
+        if isinstance(decision, Admit):
+            self._start(ticket)
+        else:
+            wait = max(0.0, ticket.deadline - now) + _TIMER_SLACK
+            asyncio.get_running_loop().call_later(wait, self._expire)
+
+    def close(self, stream: Stream) -> None:
+        """Give up a stream's place, running or waiting, and start who is next."""
+        del self._streams[stream.uid]
+        if not self._streams:
+            self._idle.set()
+        self._runtime.cancel(stream.uid)  # it may have ended by a stop string, or by its client
+        if not self.queue.cancel(stream.uid):
+            self.queue.release(stream.uid, self._clock())
+        self.advance()
+
+    def advance(self) -> None:
+        """Start every waiting stream that has a place."""
+        for ticket in self.queue.ready(self._clock()):
+            self._start(ticket)
+
+    def set_limit(self, limit: int) -> None:
+        """Change how many streams run at once."""
+        if limit != self.queue.limit:
+            self.queue.set_limit(limit)
+            self.advance()
+
+    def abort(self, error: ApiError) -> None:
+        """End every live stream with an error."""
+        for stream in self._streams.values():
+            stream.post(error)
+
+    async def idle(self) -> None:
+        """Wait until no stream lives."""
+        await self._idle.wait()
+
+    def _start(self, ticket: Ticket) -> None:
+        stream = self._streams[ticket.stream_id]
+        stream.times.submitted = self._clock()
+        self._registry.start(stream.uid, stream.times.submitted)
+        self._runtime.submit(stream.submission(reuse_prefix=ticket.pipeline), stream)
+
+    def _expire(self) -> None:
+        for ticket in self.queue.expired(self._clock()):
+            self._streams[ticket.stream_id].post(_late(self._deadline_seconds))
+
+
+def _shed(decision: Reject) -> ApiError:
+    return ApiError(
+        status=decision.status,
+        message=f"no place for this request: {decision.reason}",
+        code="overloaded",
+        retry_after=ceil(decision.retry_after),
+        shed=True,
+    )
+
+
+def _late(seconds: float) -> ApiError:
+    return ApiError(
+        status=504,
+        message=f"waited {seconds:g} s for a place, which is the longest allowed",
+        code="queue_deadline",
+    )

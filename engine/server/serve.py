@@ -1,0 +1,316 @@
+"""`phase5 serve`: from options to an engine that answers, and down again in good order.
+
+Light on imports at the top: the model's process is started first and loads while the rest
+of the front end is imported.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from engine.config import ConfigError, packaged
+from engine.core.flags import FlagSet
+from engine.runtime.interface import Runtime, RuntimeStartError
+from engine.runtime.models import ModelError, ModelFiles, resolve_model
+from engine.runtime.supervisor import Supervisor
+from engine.server.settings import Settings, engine_id
+from engine.server.sockets import ListenError, bind
+
+if TYPE_CHECKING:
+    from engine.server.engine import Engine
+
+log = logging.getLogger("engine.server")
+
+GivenT = TypeVar("GivenT")
+
+#: After the drain's deadline the streams have this long to send their error event.
+_LAST_WORDS_SECONDS: Final = 1.0
+
+OK, FAILED, USAGE = 0, 1, 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeOptions:
+    """The command line of `phase5 serve`; None leaves it to the configuration.
+
+    Attributes:
+        model: a built-in name, a directory, or a Hugging Face id.
+        config: a runtime.yaml; None searches `./config`, then the packaged one.
+        host: address to listen on.
+        port: 0 takes a free one.
+        h2_port: of the second port; 0 takes a free one.
+        flags: at 100 %, all others at 0 %, whatever the configuration says.
+        tls_cert: certificate chain for the second port.
+        tls_key: its key.
+    """
+
+    model: str | None = None
+    config: Path | None = None
+    host: str | None = None
+    port: int | None = None
+    h2_port: int | None = None
+    flags: FlagSet | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+
+
+class UsageError(ValueError):
+    """Options that do not fit together. The message says what is allowed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """Options and configuration resolved: nothing is left to look up."""
+
+    settings: Settings
+    model: ModelFiles
+    host: str
+    port: int
+    h2_port: int
+    tls: tuple[Path, Path] | None
+
+
+def run(options: ServeOptions) -> int:
+    """Serve until told to stop. Blocks; must run in the main thread.
+
+    Returns:
+        The exit code: 0 after an orderly stop, 2 for options or configuration that cannot
+        serve, 1 for any other failure. Every failure is told in one line on standard error.
+    """
+    starting = _configure_logging()
+    try:
+        return asyncio.run(_serve(_plan(options), starting))
+    except (ConfigError, ModelError, UsageError, ListenError) as error:
+        return _failed(error, USAGE)
+    except RuntimeStartError as error:
+        return _failed(error, FAILED)
+
+
+async def serve(options: ServeOptions) -> int:
+    """As `run`, inside a running event loop; failures are raised.
+
+    Raises:
+        ConfigError, ModelError, UsageError, ListenError: it cannot serve as asked.
+        RuntimeStartError: the model's process does not start.
+    """
+    return await _serve(_plan(options), _Starting())
+
+
+class _Starting(logging.Filter):
+    """While the engine starts, a failure is told once, by the exception that ends it."""
+
+    active = True
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Hold back the runtime's own word."""
+        return not (self.active and record.name.startswith("engine.runtime"))
+
+
+def _configure_logging() -> _Starting:
+    starting = _Starting()
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.addFilter(starting)
+    root = logging.getLogger("engine")
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    root.propagate = False
+    return starting
+
+
+def _failed(error: Exception, code: int) -> int:
+    sys.stderr.write(f"phase5 serve: {error}\n")
+    return code
+
+
+def _plan(options: ServeOptions) -> _Plan:
+    settings = Settings.read(_config_path(options.config), options.flags)
+    server = settings.config.server
+    tls = _tls(options)  # before the model: it may take a download to resolve
+    return _Plan(
+        settings=settings,
+        model=resolve_model(_given(options.model, settings.config.runtime.model)),
+        host=_given(options.host, server.host),
+        port=_given(options.port, server.port),
+        h2_port=_given(options.h2_port, server.h2_port),
+        tls=tls,
+    )
+
+
+def _given(option: GivenT | None, configured: GivenT) -> GivenT:
+    return configured if option is None else option
+
+
+def _config_path(given: Path | None) -> Path:
+    """The option, else `./config/runtime.yaml` when it is there, else the packaged one."""
+    if given is not None:
+        return given
+    here = Path("config/runtime.yaml")
+    return here if here.is_file() else packaged("runtime.yaml")
+
+
+def _tls(options: ServeOptions) -> tuple[Path, Path] | None:
+    cert, key = options.tls_cert, options.tls_key
+    if cert is None and key is None:
+        return None
+    if cert is None or key is None:
+        raise UsageError("--tls-cert and --tls-key go together; only one was given")
+    for option, path in (("--tls-cert", cert), ("--tls-key", key)):
+        if not path.is_file():
+            raise UsageError(f"{option} {path}: no such file; expected PEM")
+    return cert, key
+
+
+async def _serve(plan: _Plan, starting: _Starting) -> int:
+    stop = _StopSignals()
+    sock = bind(plan.host, plan.port)
+    config = plan.settings.config
+    runtime = Supervisor(plan.model, config.runtime, config.ttft_pipeline.prefix_bytes)
+    begun = asyncio.create_task(runtime.start())
+    front = None
+    try:
+        engine = await asyncio.to_thread(_make_engine, plan, runtime, sock.getsockname()[1])
+        front = _Front(engine, plan, sock)
+        if not await stop.unless(begun):
+            return OK
+        starting.active = False
+        front.announce()
+        stop.on_hangup(front.reload)
+        await stop.requested.wait()
+        await front.drain()
+        return OK
+    finally:
+        begun.cancel()
+        with suppress(asyncio.CancelledError, RuntimeStartError):
+            await begun
+        if front is None:
+            sock.close()
+        else:
+            await front.stop()
+        await runtime.stop()
+
+
+class _StopSignals:
+    """SIGTERM and SIGINT: the first asks, the second ends at once."""
+
+    def __init__(self) -> None:
+        self.requested = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._arrived)
+
+    async def unless(self, task: asyncio.Task[None]) -> bool:
+        """Wait for a task. False when a stop was asked for before it was done."""
+        waiter = asyncio.create_task(self.requested.wait())
+        await asyncio.wait({task, waiter}, return_when=asyncio.FIRST_COMPLETED)
+        waiter.cancel()
+        if not task.done():
+            return False
+        task.result()
+        return True
+
+    def on_hangup(self, call: Callable[[], None]) -> None:
+        """Call on SIGHUP."""
+        self._loop.add_signal_handler(signal.SIGHUP, call)
+
+    def _arrived(self) -> None:
+        if self.requested.is_set():
+            # The model's process sees our end and follows.
+            os._exit(FAILED)
+        self.requested.set()
+
+
+class _Front:
+    """Both ports and the engine's own tasks."""
+
+    def __init__(self, engine: "Engine", plan: _Plan, sock: socket.socket) -> None:
+        from engine.server.app import create_app
+        from engine.server.features import wants_http2
+        from engine.server.listeners import Listener, SecondPort, Tls
+
+        app = create_app(engine)
+        tls = Tls(*plan.tls) if plan.tls else None
+        self._engine = engine
+        self._second = SecondPort(app, engine.ports, plan.host, plan.h2_port, tls)
+        self._first = Listener(app, sock, host=plan.host)
+        self._tasks = [asyncio.create_task(engine.tick()), asyncio.create_task(engine.watch_slos())]
+        engine.ports.http = self._first.url
+        engine.http2_port = self._second
+        if wants_http2(engine.features.states):
+            self._second.open()
+
+    def announce(self) -> None:
+        """Say on standard output where the engine answers."""
+        ports = self._engine.ports
+        sys.stdout.write(f"ready {ports.http}\n")
+        if ports.http2 is not None:
+            sys.stdout.write(f"ready-h2 {ports.http2}\n")
+        sys.stdout.flush()
+        log.info("serving %s on %s", self._engine.model.name, ports.http)
+
+    def reload(self) -> None:
+        """SIGHUP: read the configuration again; what cannot serve changes nothing."""
+        try:
+            self._engine.reload()
+        except (ConfigError, ListenError) as error:
+            log.warning("reload refused, the old configuration serves on: %s", error)
+
+    async def drain(self) -> None:
+        """Let live streams finish; end those that outlive the deadline with an error event."""
+        seconds = self._engine.settings.config.server.drain_seconds
+        log.info("stopping: streams have %g s to finish", seconds)
+        if not await self._engine.drain(seconds):
+            self._engine.abort()
+            await self._engine.drain(_LAST_WORDS_SECONDS)
+
+    async def stop(self) -> None:
+        """Close both ports."""
+        for task in self._tasks:
+            task.cancel()
+        listeners = [self._first, *filter(None, [self._second.close()])]
+        self._first.close()
+        for listener in listeners:
+            if not await listener.closed():
+                log.warning("%s: connections outlived the stop", listener.url)
+
+
+def _make_engine(plan: _Plan, runtime: Runtime, port: int) -> "Engine":
+    """Import and build the front end, in a thread beside the starting runtime."""
+    from engine.server import app, listeners  # noqa: F401 - imported here to save time later
+    from engine.server.engine import Engine
+    from engine.server.text import TextCodec
+
+    return Engine(
+        settings=plan.settings,
+        model=plan.model,
+        runtime=runtime,
+        codec=TextCodec(plan.model.path),
+        commit=_commit(),
+        engine_id=engine_id(plan.settings.path, port),
+    )
+
+
+def _commit() -> str:
+    """The build: as told by `PHASE5_COMMIT`, else HEAD of the checkout around us."""
+    if told := os.environ.get("PHASE5_COMMIT"):
+        return told
+    root = Path(__file__).resolve().parents[2]
+    # A package inside somebody's project must not pass their commit off as ours.
+    if not (root / ".git").exists():
+        return "unknown"
+    command = ["git", "-C", str(root), "rev-parse", "HEAD"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
+    except (OSError, subprocess.CalledProcessError) as error:
+        log.warning("the commit is unknown: %s", error)
+        return "unknown"
+    return answer.stdout.strip()

@@ -1,0 +1,210 @@
+"""One stream's life: a place, tokens, text, and one end.
+
+Everything that happens to a stream is posted into its mailbox, by the runtime, the queue,
+the client's connection or the engine's stop, and one consumer takes it out in order. So a
+stream has no races of its own, and no callback does more than append.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from engine.core.flags import FlagSet
+from engine.runtime.messages import Prefill, Submit, Token
+from engine.server.errors import ApiError
+from engine.server.requests import Job
+from engine.server.responses import Usage
+from engine.server.stops import StopScanner
+
+
+class Detokenizer(Protocol):
+    """Text of one stream, token by token."""
+
+    def push(self, token: int) -> str:
+        """The text that is certain after this token."""
+
+    def finish(self) -> str:
+        """What was held back when no token follows."""
+
+
+class Observer(Protocol):
+    """Hears of a stream's tokens. Must not raise."""
+
+    def first_text(self, stream: "Stream", now: float) -> None:
+        """The first text is there, or the end of a stream without any."""
+
+    def tokens(self, stream: "Stream", now: float, count: int) -> None:
+        """`count` more output tokens went out as text or end."""
+
+    def token_gap(self, stream: "Stream", seconds: float) -> None:
+        """The time between two tokens as they came from the runtime."""
+
+
+class ClientGone(Exception):  # noqa: N818 - not an error of ours
+    """The client closed its connection."""
+
+
+class Gone:
+    """Mail: the client is gone."""
+
+
+GONE: Final = Gone()
+Mail = Token | ApiError | Gone
+
+
+@dataclass(slots=True)
+class Times:
+    """When what happened, in seconds of the engine's clock; None while it has not."""
+
+    arrived: float
+    tokenised: float | None = None
+    submitted: float | None = None
+    prefilled: float | None = None
+    first_text: float | None = None
+    last_token: float | None = None
+
+    def header(self) -> str:
+        """`Server-Timing`: what is known, in milliseconds."""
+        spans = (
+            ("tokenise", self.arrived, self.tokenised),
+            ("queue", self.tokenised, self.submitted),
+            ("prefill", self.submitted, self.prefilled),
+            ("first_token", self.arrived, self.first_text),
+        )
+        return ", ".join(
+            f"{name};dur={1000 * (end - begin):.1f}"
+            for name, begin, end in spans
+            if begin is not None and end is not None
+        )
+
+
+class Stream:
+    """A stream from its place in the queue to its end. Implements `StreamListener`."""
+
+    def __init__(
+        self,
+        *,
+        uid: int,
+        job: Job,
+        flags: FlagSet,
+        times: Times,
+        detokenizer: Detokenizer,
+        clock: Callable[[], float],
+        observer: Observer,
+    ) -> None:
+        self.uid = uid
+        self.job = job
+        self.flags = flags
+        self.times = times
+        self.finish_reason: str | None = None
+        self.output_tokens = 0
+        self.cached_tokens = 0
+        self._detokenizer = detokenizer
+        self._scanner = StopScanner(job.stops)
+        self._clock = clock
+        self._observer = observer
+        self._counted = 0
+        self._mail: list[Mail] = []
+        self._wake = asyncio.Event()
+
+    def submission(self, *, reuse_prefix: bool) -> Submit:
+        """What the runtime is asked."""
+        job = self.job
+        return Submit(
+            uid=self.uid,
+            prompt=job.prompt,
+            max_tokens=job.max_tokens,
+            seed=job.seed,
+            sampling=job.sampling,
+            min_tokens=job.min_tokens,
+            ignore_eos=job.ignore_eos,
+            reuse_prefix=reuse_prefix,
+        )
+
+    def usage(self) -> Usage:
+        """Token counts so far."""
+        return Usage(len(self.job.prompt), self.output_tokens, self.cached_tokens)
+
+    def on_prefill(self, prefill: Prefill) -> None:
+        """Note when the prompt was done, and how much of it was not computed again."""
+        self.cached_tokens = prefill.cached
+        if prefill.done >= prefill.total:
+            self.times.prefilled = self._clock()
+
+    def on_token(self, token: Token) -> None:
+        """Take the next token."""
+        now = self._clock()
+        if self.times.last_token is not None:
+            self._observer.token_gap(self, now - self.times.last_token)
+        self.times.last_token = now
+        self.post(token)
+
+    def on_fault(self, reason: str) -> None:
+        """Take the runtime's word that the stream is lost."""
+        self.post(ApiError(status=500, message=reason, code="stream_failed"))
+
+    def post(self, mail: Mail) -> None:
+        """Put something into the mailbox."""
+        self._mail.append(mail)
+        self._wake.set()
+
+    async def pieces(self) -> AsyncIterator[list[str]]:
+        """Text as it becomes certain; all that is there at once comes at once.
+
+        Raises:
+            ApiError: the stream failed; text before the failure was delivered.
+            ClientGone: nobody listens any more.
+        """
+        while self.finish_reason is None:
+            texts, end = self._read(await self._take())
+            if texts or self.finish_reason is not None:
+                self._count()
+            if texts:
+                yield texts
+            if isinstance(end, ApiError):
+                raise end
+            if end is not None:
+                raise ClientGone
+
+    async def _take(self) -> list[Mail]:
+        await self._wake.wait()
+        self._wake.clear()
+        mail, self._mail = self._mail, []
+        return mail
+
+    def _read(self, mails: list[Mail]) -> tuple[list[str], ApiError | Gone | None]:
+        texts: list[str] = []
+        for mail in mails:
+            if not isinstance(mail, Token):
+                return texts, mail
+            if text := self._text(mail):
+                texts.append(text)
+            if self.finish_reason is not None:
+                break
+        return texts, None
+
+    def _count(self) -> None:
+        """Tell of the tokens since the last time; the first time is the time to first token."""
+        now = self._clock()
+        if self.times.first_text is None:
+            self.times.first_text = now
+            self._observer.first_text(self, now)
+        self._observer.tokens(self, now, self.output_tokens - self._counted)
+        self._counted = self.output_tokens
+
+    def _text(self, token: Token) -> str:
+        """The text that a token makes certain; sets the finish reason when it is the last."""
+        self.output_tokens += 1
+        # The token that means stop is a mark, not text.
+        piece = "" if token.finish == "stop" else self._detokenizer.push(token.token)
+        if token.finish is not None:
+            piece += self._detokenizer.finish()
+        if self.output_tokens > self.job.min_tokens:
+            piece = self._scanner.push(piece)
+        if self._scanner.stopped:
+            self.finish_reason = "stop"
+        elif token.finish is not None:
+            piece += self._scanner.finish()
+            self.finish_reason = token.finish
+        return piece
