@@ -75,7 +75,9 @@ def every_flag_set() -> tuple[FlagSet, ...]:
 
 def bucket(salt: str, key: str) -> int:
     """The bucket of a key under a salt, 0 to 9,999, uniform and stable across processes."""
-    digest = blake2b(f"{salt}:{key}".encode(), digest_size=8).digest()
+    # A key from JSON may hold half a surrogate pair: any text has a bucket.
+    text = f"{salt}:{key}".encode(errors="surrogatepass")
+    digest = blake2b(text, digest_size=8).digest()
     return int.from_bytes(digest) % BUCKETS
 
 

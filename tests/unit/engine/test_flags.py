@@ -47,6 +47,10 @@ def test_published_vectors_of_the_bucketing(salt: str, key: str, expected: int) 
     assert bucket(salt, key) == expected
 
 
+def test_half_a_surrogate_pair_has_a_bucket() -> None:
+    assert 0 <= bucket("ttft_pipeline", "\ud83d") < BUCKETS
+
+
 @given(texts, texts)
 def test_nobody_is_in_at_0_and_everybody_at_100(salt: str, key: str) -> None:
     assert not assigned(salt, key, 0)
