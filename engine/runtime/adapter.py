@@ -15,6 +15,7 @@ from mlx_lm.generate import StopSequences
 
 from engine.runtime.batch import Generator
 from engine.runtime.messages import Prefill, Submit, Token
+from engine.runtime.prefill import PrefillPace, chunk
 from engine.runtime.prefixes import Hit, PrefixStore
 from engine.runtime.sampling import Detail, Row
 
@@ -35,7 +36,7 @@ class _Running:
     request: Submit
     position: int
     cached: int
-    prefilling: bool = True
+    unread: int  #: prompt tokens before the first output token; 0 once it decodes
 
     @property
     def prompt(self) -> list[int]:
@@ -50,7 +51,7 @@ class Adapter:
         model: an mlx-lm model.
         eos: ids that end an output.
         max_rows: streams that run at once.
-        prefill_chunk: prompt tokens of one row that one step reads.
+        prefill_chunk: prompt tokens that a step reads even where that is slow (`PrefillPace`).
         prefill_rows: rows that read their prompts at once.
         prefix_bytes: budget of the prefix store.
     """
@@ -70,7 +71,7 @@ class Adapter:
         self._stops = StopSequences([[token] for token in eos])
         self._no_stops = StopSequences()
         self._max_rows = max_rows
-        self._prefill_chunk = prefill_chunk
+        self._pace = PrefillPace(prefill_chunk)
         self._prefill_rows = min(prefill_rows, max_rows)
         self._prefixes = PrefixStore(prefix_bytes)
         self._pending: deque[Submit] = deque()
@@ -126,7 +127,7 @@ class Adapter:
         turn = Turn()
         with mx.stream(self._generator.stream):
             self._admit(turn)
-            prefills, tokens = self._generator.next()
+            prefills, tokens = self._next()
             turn.tokens = [self._token(response) for response in tokens]
             turn.prefills = [self._prefill(response) for response in prefills]
         return turn
@@ -144,16 +145,24 @@ class Adapter:
         """Give back what the generator holds; on the owner thread."""
         self._generator.close()
 
+    def _next(self) -> tuple[list[Any], list[Any]]:
+        """One turn of the generator, with the chunk that fits; learn what its prefill took."""
+        unread = [running.unread for running in self._running.values() if running.unread]
+        budget = self._pace.budget(decoding=len(unread) < self.rows)
+        with self._generator.stats() as stats:
+            prefills, tokens = self._generator.next_with_chunk(chunk(unread, budget))
+        self._pace.observe(stats.prompt_tokens, stats.prompt_time)
+        return prefills, tokens
+
     def _new_generator(self) -> Any:  # its base is only half annotated
         return Generator(
             self._model,
             completion_batch_size=self._max_rows,
             prefill_batch_size=self._prefill_rows,
-            prefill_step_size=self._prefill_chunk,
         )
 
     def _admit(self, turn: Turn) -> None:
-        prefilling = sum(running.prefilling for running in self._running.values())
+        prefilling = sum(running.unread > 0 for running in self._running.values())
         while self._pending and prefilling < self._prefill_rows and self.rows < self._max_rows:
             request = self._pending.popleft()
             try:
@@ -175,7 +184,8 @@ class Adapter:
             samplers=[Row.of(request, self._eos)],
             stop_sequences=[self._no_stops if request.ignore_eos else self._stops],
         )
-        self._running[row] = _Running(request, len(request.emitted), hit.length)
+        unread = len(prompt) - hit.length
+        self._running[row] = _Running(request, len(request.emitted), hit.length, unread)
 
     def _token(self, response: Any) -> Token:
         running = self._running[response.uid]
@@ -190,8 +200,8 @@ class Adapter:
     def _prefill(self, response: Any) -> Prefill:
         running = self._running[response.uid]
         done, total = response.progress
+        running.unread = total - done
         if response.end_of_prompt:
-            running.prefilling = False
             self._keep_prompt(response.uid, running)
         cached = running.cached
         return Prefill(running.request.uid, cached + done, cached + total, cached)

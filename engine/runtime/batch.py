@@ -70,12 +70,19 @@ class PrefillBatch(PromptProcessingBatch):  # type: ignore[misc]  # mlx-lm is ha
 class Generator(BatchGenerator):  # type: ignore[misc]  # mlx-lm is half annotated
     """`BatchGenerator` whose batches are ours; `insert` takes a `Row` as each sampler."""
 
+    prefill_step_size: int
+
     def __init__(self, model: Any, **options: Any) -> None:
         super().__init__(model, **options)
         self._prompt_batch = PrefillBatch.empty(
             model, greedy_sampler, prefill_step_size=self.prefill_step_size
         )
         self._generation_batch = DecodingBatch.empty(model, greedy_sampler)
+
+    def next_with_chunk(self, chunk: int) -> tuple[list[Any], list[Any]]:
+        """`next`, reading at most `chunk` prompt tokens of each row."""
+        self.prefill_step_size = self._prompt_batch.prefill_step_size = chunk
+        return cast("tuple[list[Any], list[Any]]", self.next())
 
 
 def _compute_ahead(*arrays: Any) -> None:

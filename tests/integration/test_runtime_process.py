@@ -16,11 +16,11 @@ from typing import Any
 
 import psutil
 import pytest
-from engine.runtime.models import ModelFiles, resolve_model
 
 from engine.config import RuntimeConfig
 from engine.runtime.interface import ReplicaState, RuntimeStartError
 from engine.runtime.messages import Prefill, Sampling, Submit, Token
+from engine.runtime.models import ModelFiles, resolve_model
 from engine.runtime.supervisor import Supervisor
 
 #: Far above what anything here takes; a test that needs it has already failed.

@@ -1,6 +1,7 @@
 import random
 from collections.abc import Callable
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import mlx.core as mx
@@ -12,6 +13,7 @@ from mlx_lm.models.llama import Model, ModelArgs
 
 from engine.runtime.adapter import Adapter
 from engine.runtime.messages import Prefill, Sampling, Submit, Token
+from engine.runtime.prefill import MAX_CHUNK
 
 VOCABULARY = 256
 EOS = 2
@@ -173,12 +175,21 @@ def test_rows_stay_within_the_limit_and_everyone_is_served() -> None:
 
 
 def test_a_long_prompt_is_read_in_chunks_and_the_others_go_on_meanwhile() -> None:
-    long = request(2, [*prompts(1)[0], *[5] * 100])
-    run = Run(adapter(), [request(1, [9], max_tokens=6), long])
-    done = [prefill.done for prefill in run.prefills[2]]
-    assert done == sorted(done)
-    assert len(done) > 3
-    assert done[-1] == run.prefills[2][-1].total == len(long.prompt)
+    under_test = adapter()
+    under_test.submit(request(1, [9], max_tokens=40))
+    while not under_test.step().tokens:
+        pass
+    long = request(2, [5] * 1500, max_tokens=1)
+    under_test.submit(long)
+    turns = []
+    while under_test.busy:
+        turns.append(under_test.step())
+    reading = [turn for turn in turns if turn.prefills]
+    done = [turn.prefills[-1].done for turn in reading]
+    assert done[-1] == len(long.prompt)
+    assert max(after - before for before, after in pairwise([0, *done])) <= MAX_CHUNK
+    assert all(token.uid == 1 for turn in reading for token in turn.tokens)
+    assert all(turn.tokens for turn in reading)
 
 
 def test_a_cancelled_stream_says_nothing_more_and_frees_its_row() -> None:

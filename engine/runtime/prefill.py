@@ -1,0 +1,63 @@
+"""How much of the waiting prompts one turn reads.
+
+Every running stream waits while prompts are read, so a turn reads no more than fits into the
+gap that they can bear, at the speed that this model shows on this machine.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+#: Tokens of prompt in one turn, at most: also bounds how long a cancel or a stall check waits.
+MAX_CHUNK: Final = 512
+
+#: The gap that running streams bear: five tokens a second is the speed of reading aloud.
+_GAP_SECONDS: Final = 0.2
+
+#: Fewer tokens than these say more about fixed costs than about speed.
+_TELLING_TOKENS: Final = 16
+
+#: Weight of the latest turn: follows a change of load within a few turns, smooths single ones.
+_SMOOTHING: Final = 0.3
+
+
+@dataclass(slots=True)
+class PrefillPace:
+    """Follows the speed of prefill and sets the budget of the next turn.
+
+    `floor` is the budget in tokens before anything is known and on slow machines: less would
+    starve the newcomers.
+    """
+
+    floor: int
+    tokens_per_second: float | None = None
+
+    def observe(self, tokens: int, seconds: float) -> None:
+        """Learn from one turn that read prompts."""
+        if tokens < _TELLING_TOKENS or seconds <= 0:
+            return
+        speed = tokens / seconds
+        known = speed if self.tokens_per_second is None else self.tokens_per_second
+        self.tokens_per_second = known + _SMOOTHING * (speed - known)
+
+    def budget(self, *, decoding: bool) -> int:
+        """Prompt tokens for the next turn; the most there is when no stream has to wait."""
+        if not decoding:
+            return MAX_CHUNK
+        fitting = int((self.tokens_per_second or 0) * _GAP_SECONDS)
+        return min(max(fitting, self.floor), MAX_CHUNK)
+
+
+def chunk(unread: Sequence[int], budget: int) -> int:
+    """The largest chunk a row such that all rows together read at most `budget` tokens.
+
+    Args:
+        unread: prompt tokens that each row has still to read.
+        budget: tokens for all rows; each row reads at least one.
+    """
+    left = budget
+    for rows, tokens in zip(range(len(unread), 0, -1), sorted(unread), strict=True):
+        if tokens * rows >= left:  # this row and all longer ones share what is left
+            return max(left // rows, 1)
+        left -= tokens
+    return max([*unread, 1])
