@@ -8,6 +8,7 @@ import json
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
+from types import NoneType
 from typing import Any, Final
 
 from gates.evidence import EvidenceError
@@ -86,4 +87,7 @@ def _from_row(path: Path, row: dict[str, Any]) -> Attempt:
     for key in ("criteria", "flags"):
         row[key] = tuple(row.get(key, ()))
     row["kind"] = Kind(row["kind"])
+    for key in ("attempt", "workers", "exit_status"):
+        if type(row.get(key)) not in (int, NoneType):
+            raise EvidenceError(f"{path.name}: {key} is {row[key]!r}; expected a whole number")
     return Attempt(**row)

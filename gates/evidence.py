@@ -143,7 +143,18 @@ def _check_frame(path: Path, header: Any, footer: Any, rows: list[str]) -> None:
         raise EvidenceError(f"{path.name}: rows were altered: the digest differs")
 
 
+#: Exact types: `"false"` is no boolean, and a yes that is none would pass for one.
+_HEADER_TYPES: Final[Mapping[str, type]] = {
+    **dict.fromkeys(("id", "run", "item", "machine", "created", "invalid_reason"), str),
+    **dict.fromkeys(("attempt", "workers"), int),
+    "criteria": list,
+    "arms": dict,
+    "valid": bool,
+}
+
+
 def _from_parts(header: dict[str, Any], rows: list[dict[str, Any]]) -> Measurement:
+    _check_header(header)
     return Measurement(
         id=header["id"],
         run=header["run"],
@@ -156,6 +167,22 @@ def _from_parts(header: dict[str, Any], rows: list[dict[str, Any]]) -> Measureme
         valid=header["valid"],
         invalid_reason=header["invalid_reason"],
         workers=header["workers"],
-        samples=tuple(from_row(row["sample"]) for row in rows if "sample" in row),
-        checks=tuple(Check(**row["check"]) for row in rows if "check" in row),
+        samples=tuple(from_row(row["sample"]) for row in rows if "check" not in row),
+        checks=tuple(_check(row["check"]) for row in rows if "check" in row),
     )
+
+
+def _check(row: dict[str, Any]) -> Check:
+    check = Check(**row)
+    if not isinstance(check.ok, bool):
+        raise TypeError(f"check {check.name!r}: ok is {check.ok!r}; allowed: true, false")
+    return check
+
+
+def _check_header(header: dict[str, Any]) -> None:
+    for name, allowed in _HEADER_TYPES.items():
+        if type(header[name]) is not allowed:
+            raise TypeError(f"{name} is {header[name]!r}; expected {allowed.__name__}")
+    for name in header["criteria"]:
+        if not isinstance(name, str):
+            raise TypeError(f"a criterion is {name!r}; expected str")

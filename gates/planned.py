@@ -39,6 +39,7 @@ class Session:
     workers: int
     items: tuple[Item, ...]
     problems: tuple[str, ...]
+    requires: tuple[str, ...] = ()  #: criteria that add-ons require beside those of the door
     objections: tuple[Attempt, ...] = ()
 
     def about(self, criterion: str) -> tuple[Item, ...]:
@@ -62,6 +63,7 @@ def session_of(attempts: Iterable[Attempt]) -> Session:
         workers=(head.workers or 1) if head else 1,
         items=tuple(_items(rows)),
         problems=tuple(dict.fromkeys(_problems(rows))),
+        requires=head.criteria if head else (),
         objections=tuple(row for row in rows if row.kind is Kind.OBJECTION),
     )
 
@@ -115,7 +117,7 @@ def _problems(rows: tuple[Attempt, ...]) -> Iterator[str]:
         if row.kind is Kind.COLLECT_ERROR:
             yield f"collection error in {row.item}{_because(row)}"
         elif row.kind is Kind.WORKER_CRASH:
-            yield f"worker {row.worker} crashed{_because(row)}"
+            yield f"worker crashed: {row.item or row.worker}{_because(row)}"
     planned = {row.item for row in rows if row.kind is Kind.PLANNED}
     strangers = {str(row.item) for row in rows if row.kind is Kind.PHASE} - planned
     for name in sorted(strangers):

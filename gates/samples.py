@@ -6,10 +6,11 @@ shows it (no coordinated omission). Absent is null, never zero.
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
+from types import NoneType
 from typing import Any, Final
 
 #: Version of one row; a reader refuses any other.
@@ -68,6 +69,17 @@ class Sample:
         return None if self.sent is None else self.sent - self.scheduled
 
 
+#: What a row may hold. JSON writes whole seconds without a point.
+_TYPES: Final[Mapping[str, tuple[type, ...]]] = {
+    **dict.fromkeys(("index", "block"), (int,)),
+    **dict.fromkeys(("arm", "outcome"), (str,)),
+    "scheduled": (int, float),
+    **dict.fromkeys(("sent", "first_token", "end"), (int, float, NoneType)),
+    **dict.fromkeys(("status", "prompt_tokens", "output_tokens"), (int, NoneType)),
+    **dict.fromkeys(("finish_reason", "flags", "protocol", "request_id", "error"), (str, NoneType)),
+}
+
+
 def to_row(sample: Sample) -> dict[str, Any]:
     """A sample as a JSON-able row."""
     return asdict(sample)
@@ -79,10 +91,22 @@ def from_row(row: dict[str, Any]) -> Sample:
     Raises:
         ValueError: for an unknown, missing or malformed field; it names the field.
     """
+    _check_types(row)
     try:
         return Sample(**{**row, "outcome": Outcome(row["outcome"])})
-    except (KeyError, TypeError) as error:
+    except TypeError as error:
         raise ValueError(f"not a sample row: {error}") from error
+
+
+def _check_types(row: Any) -> None:
+    fields = row if isinstance(row, dict) else {}
+    bad = [name for name, allowed in _TYPES.items() if not _is(fields.get(name), allowed)]
+    if bad:
+        raise ValueError(f"not a sample row: {bad[0]} is {fields.get(bad[0])!r}")
+
+
+def _is(value: Any, allowed: tuple[type, ...]) -> bool:
+    return isinstance(value, allowed) and not isinstance(value, bool)
 
 
 def write_rows(path: Path, samples: Iterable[Sample]) -> int:

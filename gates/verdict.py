@@ -14,8 +14,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
+from engine.core.flags import FLAGS
 from gates.criteria import Outcome
 from gates.evidence import EvidenceError
+from gates.stages import STAGES
 
 VERDICT_SCHEMA: Final = "phase5.verdict/1"
 
@@ -100,8 +102,12 @@ class Verdict:
 
 def to_json(verdict: Verdict) -> str:
     """The canonical text."""
-    document = _plain(asdict(verdict))
-    return json.dumps(document, sort_keys=True, indent=1, allow_nan=False) + "\n"
+    return json.dumps(document(verdict), sort_keys=True, indent=1, allow_nan=False) + "\n"
+
+
+def document(verdict: Verdict) -> Any:
+    """The verdict as JSON has it: plain objects and lists, numbers as they are stated."""
+    return _plain(asdict(verdict))
 
 
 def digest(text: str) -> str:
@@ -116,9 +122,9 @@ def from_json(text: str, name: str = "verdict.json") -> Verdict:
         EvidenceError: when it is not a verdict of this schema; `name` says which file.
     """
     try:
-        document = json.loads(text)
-        _check_keys(document)
-        return _verdict(document)
+        parsed = json.loads(text)
+        _check_keys(parsed)
+        return _verdict(parsed)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise EvidenceError(f"{name}: not a verdict: {error}") from error
 
@@ -152,25 +158,31 @@ def _plain(value: Any) -> Any:
     return rounded(value) if isinstance(value, float) else value
 
 
-def _check_keys(document: Any) -> None:
-    if not isinstance(document, dict):
-        raise TypeError(f"expected an object, given {type(document).__name__}")
-    if document.get("schema") != VERDICT_SCHEMA:
-        raise ValueError(f"schema {document.get('schema')!r}; allowed: {VERDICT_SCHEMA!r}")
+def _check_keys(parsed: Any) -> None:
+    if not isinstance(parsed, dict):
+        raise TypeError(f"expected an object, given {type(parsed).__name__}")
+    if parsed.get("schema") != VERDICT_SCHEMA:
+        raise ValueError(f"schema {parsed.get('schema')!r}; allowed: {VERDICT_SCHEMA!r}")
     expected = {item.name for item in fields(Verdict)}
-    if document.keys() != expected:
-        raise ValueError(f"keys that differ: {', '.join(sorted(document.keys() ^ expected))}")
+    if parsed.keys() != expected:
+        raise ValueError(f"keys that differ: {', '.join(sorted(parsed.keys() ^ expected))}")
+    steps = parsed["transition"]["each"]
+    if not set(steps) <= set(FLAGS):
+        raise ValueError(f"flags {', '.join(steps)}; allowed: {', '.join(FLAGS)}")
+    for flag, step in steps.items():
+        if step["from"] not in STAGES or step["to"] not in STAGES[1:]:
+            raise ValueError(f"{flag} goes from {step['from']!r} to {step['to']!r}: no such step")
 
 
-def _verdict(document: dict[str, Any]) -> Verdict:
+def _verdict(parsed: dict[str, Any]) -> Verdict:
     return Verdict(
         **{
-            **document,
-            "verdict": Decision(document["verdict"]),
-            "criteria": tuple(_row(row) for row in document["criteria"]),
-            "flags": {name: Decision(text) for name, text in document["flags"].items()},
-            "subject": Subject(**document["subject"]),
-            "evidence": tuple(EvidenceFile(**row) for row in document["evidence"]),
+            **parsed,
+            "verdict": Decision(parsed["verdict"]),
+            "criteria": tuple(_row(row) for row in parsed["criteria"]),
+            "flags": {name: Decision(text) for name, text in parsed["flags"].items()},
+            "subject": Subject(**parsed["subject"]),
+            "evidence": tuple(EvidenceFile(**row) for row in parsed["evidence"]),
         }
     )
 

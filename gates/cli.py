@@ -1,0 +1,115 @@
+"""`phase5 gate judge` and `phase5 gate verify`: plain functions that print and return a status."""
+
+import json
+import sys
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from engine.config import ConfigError, load_config, packaged
+from gates.evidence import VERDICT_FILE, EvidenceError
+from gates.folder import request_for
+from gates.judge import judge
+from gates.policy import load_policy
+from gates.reader import read_folder
+from gates.recompute import recompute
+from gates.stages import Policy
+from gates.verdict import Decision, Verdict, digest, from_json, to_json, write_verdict
+
+#: Exit statuses of the command line.
+DONE: Final = 0
+ERROR: Final = 1
+USAGE: Final = 2
+STATUS: Final = {Decision.PROMOTE: DONE, Decision.HOLD: 10, Decision.ROLLBACK: 20}
+
+_POLICY: Final = "gates.yaml"
+
+
+def judge_folder(folder: Path, *, config: Path | None = None, as_json: bool = False) -> int:
+    """Judge what a report folder holds, now; writes `verdict.json` if there is a folder.
+
+    Missing, empty or corrupt evidence is a hold; a configuration that cannot serve is usage.
+    """
+    try:
+        policy = policy_beside(config)
+        configuration = load_config(config or packaged("runtime.yaml"))
+    except ConfigError as error:
+        return _refuse(str(error), USAGE, as_json=as_json)
+    evidence = read_folder(folder)
+    verdict = judge(policy, evidence, request_for(folder, evidence, configuration, _now()))
+    if folder.is_dir():
+        write_verdict(folder / VERDICT_FILE, verdict)
+    _say(to_json(verdict).rstrip() if as_json else "\n".join(_lines(verdict)))
+    return STATUS[verdict.verdict]
+
+
+def verify(path: Path, *, config: Path | None = None, as_json: bool = False) -> int:
+    """Work a verdict out again from the evidence beside it; 0 when nothing differs, else 1."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        verdict = from_json(text, path.name)
+        differences = recompute(path.parent, verdict, policy_beside(config))
+    except ConfigError as error:
+        return _refuse(str(error), USAGE, as_json=as_json)
+    except (OSError, ValueError, KeyError, TypeError, EvidenceError) as error:
+        return _refuse(f"{path}: cannot be verified: {error}", ERROR, as_json=as_json)
+    if not differences and text != to_json(verdict):
+        differences = ["the text is not canonical"]
+    _report(verdict, digest(text), differences, as_json=as_json)
+    return ERROR if differences else DONE
+
+
+def policy_beside(config: Path | None) -> Policy:
+    """`gates.yaml` beside the configuration in use, else the packaged one.
+
+    Raises:
+        ConfigError: when it cannot serve.
+    """
+    beside = config.with_name(_POLICY) if config else None
+    return load_policy(beside if beside and beside.exists() else None)
+
+
+def _report(verdict: Verdict, sha256: str, differences: list[str], *, as_json: bool) -> None:
+    notes = [*(["dry run"] if verdict.dry_run else []), *(["expired"] if _expired(verdict) else [])]
+    if as_json:
+        document = {
+            "verified": not differences,
+            "verdict": verdict.verdict,
+            "sha256": sha256,
+            "notes": notes,
+            "differences": differences,
+        }
+        _say(json.dumps(document))
+        return
+    for difference in differences:
+        _say(difference)
+    state = "differs from its evidence" if differences else "verified"
+    _say(f"{state}: {', '.join([verdict.verdict.value, *notes])}, sha256 {sha256}")
+
+
+def _lines(verdict: Verdict) -> Iterable[str]:
+    for row in verdict.criteria:
+        yield f"{'waived' if row.waived else row.outcome.value:<12}  {row.reason}"
+    for flag, decision in verdict.flags.items():
+        yield f"{decision.value:<12}  {flag}"
+    yield f"verdict: {verdict.verdict.value}{' (dry run)' if verdict.dry_run else ''}"
+
+
+def _expired(verdict: Verdict) -> bool:
+    return _now() >= datetime.fromisoformat(verdict.expires)
+
+
+def _refuse(message: str, status: int, *, as_json: bool) -> int:
+    if as_json:
+        _say(json.dumps({"error": message}))
+    sys.stderr.write(f"{message}\n")
+    return status
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

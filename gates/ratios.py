@@ -1,0 +1,112 @@
+"""Non-inferiority: a quantile of the treatment's times against that of its control.
+
+Both arms were measured in pairs, on one machine, interleaved. A run whose arms do not pair
+is set aside with a finding of its own, so that it cannot cover up what the others show.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import isfinite, log
+from typing import Final
+
+from gates.criteria import Criterion, Measure, Outcome
+from gates.evidence import Measurement
+from gates.findings import Finding, asks, number, relation, span, where
+from gates.groups import CONTROL, TREATMENT, Group, times
+from gates.paired import RatioEstimate, ratio_of_quantiles
+from gates.statistics import Interval, quantile
+from gates.text import grouped_digits, ms
+
+#: A treatment request without a time ranks this many times beyond the longest one measured.
+_BEYOND: Final = 1_000.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Pairs:
+    """The times of both arms, pair by pair; a treatment request may have none."""
+
+    treatment: list[float | None]
+    control: list[float]
+
+
+def non_inferiority(criterion: Criterion, group: Group) -> Iterator[Finding]:
+    """The ratio of quantiles, treatment over control, at most `margin`."""
+    runs: list[_Pairs] = []
+    for measurement in group.measurements:
+        pairs = _pairs(measurement, criterion.measure)
+        if isinstance(pairs, str):
+            reason = f"{criterion.id}: {pairs} ({where(group)})"
+            yield Finding(outcome=Outcome.INCONCLUSIVE, reason=reason, flags=group.flags)
+        else:
+            runs.append(pairs)
+    if runs:
+        treatment = [time for run in runs for time in run.treatment]
+        control = [time for run in runs for time in run.control]
+        yield _compared(criterion, group, _Pairs(treatment, control))
+
+
+def _pairs(measurement: Measurement, measure: Measure) -> _Pairs | str:
+    """The pairs of a run, or what stands in the way of pairing."""
+    treatment, control = (
+        times((s for s in measurement.samples if s.arm == arm), measure)
+        for arm in (TREATMENT, CONTROL)
+    )
+    if not control:
+        return "no control to compare with"
+    if len(treatment) != len(control):
+        return f"{len(treatment)} treatment and {len(control)} control requests do not pair"
+    known = [time for time in control if time is not None]
+    if len(known) < len(control):
+        missing = len(control) - len(known)
+        return f"{missing} of {len(control)} control requests did not end well"
+    if min((time for time in (*treatment, *known) if time is not None), default=0.0) <= 0:
+        return "a time is zero"
+    return _Pairs(treatment, known)
+
+
+def _compared(criterion: Criterion, group: Group, pairs: _Pairs) -> Finding:
+    margin, share = number(criterion, "margin"), number(criterion, "quantile")
+    beyond = _BEYOND * max(*pairs.control, *(time or 0.0 for time in pairs.treatment))
+    treatment = [beyond if time is None else time for time in pairs.treatment]
+    ratio = ratio_of_quantiles(treatment, pairs.control, share, criterion.confidence)
+    outcome = _outcome(criterion, ratio, margin)
+    needs = _needed(criterion, ratio, margin) if outcome is Outcome.INCONCLUSIVE else None
+    quantiles = f"{ms(quantile(treatment, share))} against {ms(quantile(pairs.control, share))}"
+    lost = sum(time is None for time in pairs.treatment)
+    without = f", {lost} without a time" if lost else ""
+    return Finding(
+        outcome=outcome,
+        reason=(
+            f"{criterion.id} {ratio.estimate:.3g} {relation(outcome)} {margin:g} "
+            f"({span(criterion, f'{ratio.low:.3g}-{ratio.high:.3g}')}, "
+            f"n={grouped_digits(ratio.pairs)} pairs{without}, {quantiles}, "
+            f"{where(group)}){asks(needs)}"
+        ),
+        flags=group.flags,
+        estimate=ratio.estimate,
+        interval=Interval(ratio.low, ratio.high),
+        limit=margin,
+        n=ratio.pairs,
+        needs=needs,
+        attributed=outcome is Outcome.FAIL,
+    )
+
+
+def _outcome(criterion: Criterion, ratio: RatioEstimate, margin: float) -> Outcome:
+    if ratio.low > margin:
+        return Outcome.FAIL
+    if ratio.high <= margin and ratio.pairs >= criterion.min_samples:
+        return Outcome.PASS
+    return Outcome.INCONCLUSIVE
+
+
+def _needed(criterion: Criterion, ratio: RatioEstimate, margin: float) -> int | None:
+    """About how many further pairs: an interval narrows with the square root of their number.
+
+    None when the estimate is over the margin: more of the same will not help.
+    """
+    missing = max(criterion.min_samples - ratio.pairs, 0)
+    if ratio.estimate >= margin or not isfinite(ratio.high):
+        return missing or None
+    wide, room = log(ratio.high / ratio.estimate), log(margin / ratio.estimate)
+    return max(missing, int(ratio.pairs * ((wide / room) ** 2 - 1)) + 1)

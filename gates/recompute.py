@@ -1,0 +1,55 @@
+"""A verdict worked out again from its evidence, and every place where the two differ."""
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from gates.judge import Request, judge
+from gates.planned import session_of
+from gates.reader import read_folder
+from gates.stages import Policy, Transition
+from gates.verdict import Verdict, document
+
+
+def recompute(folder: Path, verdict: Verdict, policy: Policy) -> list[str]:
+    """Judge a folder as of the verdict's own time; the differences, none when it holds.
+
+    What evidence cannot tell (time, subject's epochs, environment) is taken from the verdict:
+    a promotion compares those with the store.
+
+    Raises:
+        ValueError: when the verdict names times, flags or stages that do not exist.
+    """
+    evidence = read_folder(folder)
+    stage = session_of(evidence.attempts).stage or ""
+    again = judge(policy, evidence, request_of(verdict, stage))
+    return list(_differences("", document(verdict), document(again)))
+
+
+def request_of(verdict: Verdict, stage: str, now: datetime | None = None) -> Request:
+    """What was asked of the judge for a verdict; at another time, if one is given."""
+    steps = verdict.transition["each"]
+    return Request(
+        stage=stage,
+        transitions={flag: Transition(s["from"], s["to"]) for flag, s in steps.items()},
+        now=now or datetime.fromisoformat(verdict.created),
+        subject=verdict.subject,
+        dry_run=verdict.dry_run,
+        environment=verdict.environment,
+    )
+
+
+def _differences(at: str, given: Any, found: Any) -> Iterator[str]:
+    if isinstance(given, Mapping) and isinstance(found, Mapping):
+        for key in sorted(given.keys() | found.keys()):
+            yield from _differences(f"{at}.{key}".strip("."), given.get(key), found.get(key))
+    elif isinstance(given, list) and isinstance(found, list) and len(given) == len(found):
+        for index, pair in enumerate(zip(given, found, strict=True)):
+            yield from _differences(f"{at}.{index}", *pair)
+    elif given != found:
+        yield f"{at}: the verdict says {_short(given)}, the evidence {_short(found)}"
+
+
+def _short(value: Any) -> str:
+    return f"{len(value)} entries" if isinstance(value, list) else repr(value)
