@@ -1,26 +1,29 @@
-"""From a llama GGUF file to a model folder: `python -m engine.runtime.gguf SOURCE FOLDER`.
+"""Conversion of a Llama in GGUF to a folder that mlx-lm loads.
 
-mlx reads the file; what is done here is naming, the order of the rows of q and k, the
-tokenizer and the chat template. On a CPU the weights are stored as fp32, the only type that
-is fast there; on Metal they stay quantised.
+`python -m engine.runtime.gguf SRC DST`. A process of its own, since it imports mlx.
 """
 
+import argparse
 import json
-import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import mlx.core as mx
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-#: Layers are stored as Q4_1, the embedding in 8 bits, both in groups of 32.
-GROUP: Final = 32
-LAYER_BITS: Final = 4
-EMBEDDING_BITS: Final = 8
-#: GGUF's token types.
-CONTROL_TOKEN: Final = 3
+#: How GGUF marks a control token.
+_SPECIAL: Final = 3
 
-_LAYER_NAMES: Final = {
+#: GGUF blocks of Q4_1 and Q8_0 share one scale among 32 weights.
+_GROUP: Final = 32
+
+_OUTSIDE: Final = {
+    "token_embd": "model.embed_tokens",
+    "output_norm": "model.norm",
+    "output": "lm_head",
+}
+_INSIDE: Final = {
     "attn_q": "self_attn.q_proj",
     "attn_k": "self_attn.k_proj",
     "attn_v": "self_attn.v_proj",
@@ -31,138 +34,180 @@ _LAYER_NAMES: Final = {
     "attn_norm": "input_layernorm",
     "ffn_norm": "post_attention_layernorm",
 }
-_OUTER_NAMES: Final = {"token_embd": "model.embed_tokens", "output_norm": "model.norm"}
 
 
-def convert(source: Path, folder: Path) -> None:
-    """Write configuration, weights and tokenizer of a GGUF file into an existing folder.
+def convert(source: Path, folder: Path, *, quantised: bool) -> None:
+    """Write configuration, weights and tokenizer into an existing folder.
 
-    Raises:
-        ValueError: for a file that is not a llama model.
+    Args:
+        source: a GGUF file of the `llama` architecture with a byte-level BPE.
+        folder: receives the files.
+        quantised: keep the quantised weights, which Metal is fast with. A CPU is fast with
+            fp32 only, so there they are expanded once.
     """
-    arrays, metadata = mx.load(str(source), return_metadata=True)
-    if metadata.get("general.architecture") != "llama":
-        raise ValueError(f"{source.name}: not a llama model")
-    quantised = mx.metal.is_available()
-    config = _config(metadata)
+    loaded: Any = mx.load(str(source), return_metadata=True)  # its type is a union of all formats
+    arrays, metadata = loaded
+    facts = _Facts(metadata)
+    weights = renamed(arrays, heads=facts.heads, kv_heads=facts.kv_heads)
+    config = facts.config()
     if quantised:
-        config["quantization"] = _quantization()
-    weights = _weights(arrays, config, quantised=quantised)
+        config["quantization"] = _quantisation(weights)
+    else:
+        weights = dequantised(weights)
+    config["phase5_weights"] = "as in the GGUF file" if quantised else "float32, dequantised"
     _write(folder / "config.json", config)
-    _write(folder / "tokenizer_config.json", _tokenizer_config(metadata))
-    _tokenizer(metadata).save(str(folder / "tokenizer.json"))
-    mx.save_safetensors(str(folder / "model.safetensors"), weights, {"format": "mlx"})
+    _write(folder / "tokenizer_config.json", facts.tokenizer_config())
+    facts.tokenizer().save(str(folder / "tokenizer.json"))
+    mx.save_safetensors(str(folder / "model.safetensors"), weights, metadata={"format": "mlx"})
+
+
+def renamed(arrays: Mapping[str, mx.array], *, heads: int, kv_heads: int) -> dict[str, mx.array]:
+    """mlx-lm's names, and the rows of q and k in mlx-lm's order."""
+    return {
+        _name(key): _split_halves(array, {"attn_q": heads, "attn_k": kv_heads}.get(_part(key)))
+        for key, array in arrays.items()
+    }
+
+
+def dequantised(weights: Mapping[str, mx.array]) -> dict[str, mx.array]:
+    """Every weight as float32."""
+    plain = {}
+    for name, array in weights.items():
+        stem, _, kind = name.rpartition(".")
+        if kind in ("scales", "biases"):
+            continue
+        scales = weights.get(f"{stem}.scales")
+        if scales is not None:
+            bits = _bits(array, scales)
+            biases = weights[f"{stem}.biases"]
+            scales, biases = scales.astype(mx.float32), biases.astype(mx.float32)
+            array = mx.dequantize(array, scales, biases, group_size=_GROUP, bits=bits)  # noqa: PLW2901  # the same weight
+        plain[name] = array.astype(mx.float32)
+    return plain
+
+
+class _Facts:
+    """What the metadata of a GGUF file says, in the words of a model folder."""
+
+    def __init__(self, metadata: Mapping[str, Any]) -> None:
+        self._metadata = metadata
+        architecture = metadata["general.architecture"]
+        if architecture != "llama":
+            raise ValueError(f"architecture {architecture!r} in a GGUF file; allowed: 'llama'")
+        self.heads = int(self._number("llama.attention.head_count"))
+        self.kv_heads = int(self._number("llama.attention.head_count_kv"))
+        self.tokens: list[str] = metadata["tokenizer.ggml.tokens"]
+
+    def config(self) -> dict[str, Any]:
+        hidden = int(self._number("llama.embedding_length"))
+        return {
+            "architectures": ["LlamaForCausalLM"],
+            "model_type": "llama",
+            "hidden_size": hidden,
+            "intermediate_size": int(self._number("llama.feed_forward_length")),
+            "num_hidden_layers": int(self._number("llama.block_count")),
+            "num_attention_heads": self.heads,
+            "num_key_value_heads": self.kv_heads,
+            "head_dim": hidden // self.heads,
+            # Stored as float32: 1e-5 comes back as 9.99999974e-06.
+            "rms_norm_eps": float(f"{self._number('llama.attention.layer_norm_rms_epsilon'):.6g}"),
+            "vocab_size": len(self.tokens),
+            "rope_theta": self._number("llama.rope.freq_base"),
+            "max_position_embeddings": int(self._number("llama.context_length")),
+            "tie_word_embeddings": True,
+            "bos_token_id": int(self._number("tokenizer.ggml.bos_token_id")),
+            "eos_token_id": int(self._number("tokenizer.ggml.eos_token_id")),
+        }
+
+    def tokenizer_config(self) -> dict[str, Any]:
+        return {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "bos_token": self._token("bos"),
+            "eos_token": self._token("eos"),
+            "unk_token": self._token("unknown"),
+            "pad_token": self._token("padding"),
+            "model_max_length": int(self._number("llama.context_length")),
+            "clean_up_tokenization_spaces": False,
+            "chat_template": self._metadata["tokenizer.chat_template"],
+        }
+
+    def tokenizer(self) -> Tokenizer:
+        merges = [tuple(line.split(" ")) for line in self._metadata["tokenizer.ggml.merges"]]
+        vocabulary = {token: number for number, token in enumerate(self.tokens)}
+        tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
+        digits = pre_tokenizers.Digits(individual_digits=True)
+        byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([digits, byte_level])
+        tokenizer.decoder = decoders.ByteLevel()
+        tokenizer.add_special_tokens(
+            [AddedToken(token, special=True, normalized=False) for token in self._special()]
+        )
+        return tokenizer
+
+    def _special(self) -> list[str]:
+        kinds = self._metadata["tokenizer.ggml.token_type"].tolist()
+        return [token for token, kind in zip(self.tokens, kinds, strict=True) if kind == _SPECIAL]
+
+    def _number(self, key: str) -> float:
+        return float(self._metadata[key].item())
+
+    def _token(self, kind: str) -> str:
+        return self.tokens[int(self._number(f"tokenizer.ggml.{kind}_token_id"))]
+
+
+def _part(key: str) -> str:
+    """`attn_q` of `blk.3.attn_q.weight`, `output` of `output.weight`."""
+    return key.split(".")[-2]
+
+
+def _name(key: str) -> str:
+    *place, part, kind = key.split(".")
+    if not place:
+        return f"{_OUTSIDE[part]}.{kind}"
+    return f"model.layers.{place[1]}.{_INSIDE[part]}.{kind}"
+
+
+def _split_halves(array: mx.array, heads: int | None) -> mx.array:
+    """GGUF interleaves the two halves that rotary embedding pairs; mlx-lm keeps them apart.
+
+    Rows are whole groups of a quantised weight, so packed weights and scales move alike.
+    """
+    if heads is None:
+        return array
+    rows, *rest = array.shape
+    return array.reshape(heads, rows // heads // 2, 2, *rest).swapaxes(1, 2).reshape(rows, *rest)
+
+
+def _bits(packed: mx.array, scales: mx.array) -> int:
+    """Words of 32 bits hold the weights; each scale speaks for a group of them."""
+    return int(32 * packed.shape[-1] // (scales.shape[-1] * _GROUP))
+
+
+def _quantisation(weights: Mapping[str, mx.array]) -> dict[str, Any]:
+    """mlx-lm's description: each quantised module with its own width."""
+    modules = {
+        name.removesuffix(".scales"): {
+            "group_size": _GROUP,
+            "bits": _bits(weights[name.removesuffix("scales") + "weight"], scales),
+        }
+        for name, scales in weights.items()
+        if name.endswith(".scales")
+    }
+    return {"group_size": _GROUP, "bits": 4, **modules}
 
 
 def _write(path: Path, document: dict[str, Any]) -> None:
-    path.write_text(json.dumps(document, indent=1, ensure_ascii=False), encoding="utf-8")
+    path.write_text(json.dumps(document, indent=1), encoding="utf-8")
 
 
-def _number(metadata: dict[str, Any], key: str) -> float:
-    value = metadata[key]
-    return float(value.item() if isinstance(value, mx.array) else value)
-
-
-def _config(metadata: dict[str, Any]) -> dict[str, Any]:
-    def whole(key: str) -> int:
-        return int(_number(metadata, key))
-
-    hidden, heads = whole("llama.embedding_length"), whole("llama.attention.head_count")
-    return {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
-        "hidden_size": hidden,
-        "num_hidden_layers": whole("llama.block_count"),
-        "num_attention_heads": heads,
-        "num_key_value_heads": whole("llama.attention.head_count_kv"),
-        "head_dim": hidden // heads,
-        "intermediate_size": whole("llama.feed_forward_length"),
-        "vocab_size": len(metadata["tokenizer.ggml.tokens"]),
-        "max_position_embeddings": whole("llama.context_length"),
-        "rms_norm_eps": _number(metadata, "llama.attention.layer_norm_rms_epsilon"),
-        "rope_theta": _number(metadata, "llama.rope.freq_base"),
-        "tie_word_embeddings": True,
-        "bos_token_id": whole("tokenizer.ggml.bos_token_id"),
-        "eos_token_id": whole("tokenizer.ggml.eos_token_id"),
-        "torch_dtype": "float32",
-    }
-
-
-def _quantization() -> dict[str, Any]:
-    embedding = {"group_size": GROUP, "bits": EMBEDDING_BITS}
-    return {"group_size": GROUP, "bits": LAYER_BITS, "model.embed_tokens": embedding}
-
-
-def _weights(
-    arrays: dict[str, mx.array], config: dict[str, Any], *, quantised: bool
-) -> dict[str, mx.array]:
-    """Rename, put q and k rows back in order, and dequantise where that is faster."""
-    heads = {"attn_q": config["num_attention_heads"], "attn_k": config["num_key_value_heads"]}
-    weights: dict[str, mx.array] = {}
-    for module in sorted({name.rsplit(".", 1)[0] for name in arrays}):
-        parts = {
-            part: arrays[f"{module}.{part}"]
-            for part in ("weight", "scales", "biases")
-            if f"{module}.{part}" in arrays
-        }
-        if "scales" in parts and not quantised:
-            bits = EMBEDDING_BITS if module == "token_embd" else LAYER_BITS
-            parts = {
-                "weight": mx.dequantize(
-                    parts["weight"], parts["scales"], parts["biases"], group_size=GROUP, bits=bits
-                )
-            }
-        kind = module.rsplit(".", 1)[-1]
-        for part, array in parts.items():
-            rows = _rows_in_order(array, heads[kind]) if kind in heads else array
-            floating = mx.issubdtype(rows.dtype, mx.floating) and not quantised
-            weights[f"{_name(module)}.{part}"] = rows.astype(mx.float32) if floating else rows
-    return weights
-
-
-def _name(module: str) -> str:
-    if module in _OUTER_NAMES:
-        return _OUTER_NAMES[module]
-    _, layer, kind = module.split(".")
-    return f"model.layers.{layer}.{_LAYER_NAMES[kind]}"
-
-
-def _rows_in_order(array: mx.array, heads: int) -> mx.array:
-    """GGUF interleaves the two halves of each head's rotary dimensions; llama wants halves."""
-    rows = array.shape[0]
-    split = array.reshape(heads, rows // heads // 2, 2, *array.shape[1:])
-    return split.swapaxes(1, 2).reshape(array.shape)
-
-
-def _tokenizer(metadata: dict[str, Any]) -> Tokenizer:
-    tokens: list[str] = metadata["tokenizer.ggml.tokens"]
-    merges = [tuple(merge.split(" ", 1)) for merge in metadata["tokenizer.ggml.merges"]]
-    vocabulary = {token: number for number, token in enumerate(tokens)}
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Digits(individual_digits=True),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
-        ]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
-    types = metadata["tokenizer.ggml.token_type"].tolist()
-    special = [token for token, kind in zip(tokens, types, strict=True) if kind == CONTROL_TOKEN]
-    tokenizer.add_special_tokens([AddedToken(token, special=True) for token in special])
-    return tokenizer
-
-
-def _tokenizer_config(metadata: dict[str, Any]) -> dict[str, Any]:
-    tokens: list[str] = metadata["tokenizer.ggml.tokens"]
-    return {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "bos_token": tokens[int(_number(metadata, "tokenizer.ggml.bos_token_id"))],
-        "eos_token": tokens[int(_number(metadata, "tokenizer.ggml.eos_token_id"))],
-        "clean_up_tokenization_spaces": False,
-        "model_max_length": int(_number(metadata, "llama.context_length")),
-        "chat_template": metadata["tokenizer.chat_template"],
-    }
+def main() -> None:
+    """Convert for the machine that this runs on."""
+    parser = argparse.ArgumentParser(prog="python -m engine.runtime.gguf", description=__doc__)
+    parser.add_argument("source", type=Path, metavar="SRC")
+    parser.add_argument("folder", type=Path, metavar="DST")
+    given = parser.parse_args()
+    convert(given.source, given.folder, quantised=mx.metal.is_available())
 
 
 if __name__ == "__main__":
-    convert(Path(sys.argv[1]), Path(sys.argv[2]))
+    main()

