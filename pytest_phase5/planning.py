@@ -34,7 +34,7 @@ def add_suite(config: pytest.Config) -> None:
         config.args.extend(str(path) for path in sorted(SUITE.glob("test_*.py")))
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)  # pluggy keeps plugins in sets
 class Plan:
     """The items of one process: what must run, and what was taken away from it."""
 

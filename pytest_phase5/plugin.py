@@ -119,6 +119,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     stop_engines(config)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collectreport(report: pytest.CollectReport) -> None:
     """Raise on the controller what a worker refused."""
     raise_carried(report)

@@ -51,7 +51,7 @@ def begin_gate(config: pytest.Config, settings: Settings) -> None:
         config.pluginmanager.register(Gate(config, settings, judged, run), "phase5-gate")
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)  # pluggy keeps plugins in sets
 class Gate:
     """The controller's part. The only writer of the attempts file and the verdict."""
 
