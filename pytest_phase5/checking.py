@@ -42,15 +42,19 @@ def check_items(config: pytest.Config, items: list[pytest.Item]) -> None:
         _refuse(config, items, found[0] + more)
 
 
-def raise_carried(report: pytest.CollectReport) -> None:
-    """On the controller: raise what a worker refused.
+class Refusals:
+    """A plugin of every process but a worker: raises what a worker refused."""
 
-    Raises:
-        pytest.UsageError: when the report carries one.
-    """
-    message: str | None = getattr(report, _CARRIED, None)
-    if message is not None:
-        raise pytest.UsageError(message)
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Raise before anybody shows the report.
+
+        Raises:
+            pytest.UsageError: when the report carries one.
+        """
+        message: str | None = getattr(report, _CARRIED, None)
+        if message is not None:
+            raise pytest.UsageError(message)
 
 
 def _all_mistakes(settings: Settings, items: list[pytest.Item]) -> Iterator[str]:

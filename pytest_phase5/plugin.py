@@ -5,7 +5,7 @@ from collections.abc import Generator
 import pytest
 
 from pytest_phase5 import hooks
-from pytest_phase5.checking import check_items, raise_carried
+from pytest_phase5.checking import Refusals, check_items
 from pytest_phase5.fixtures import (
     engine_pair,
     engine_spec,
@@ -26,6 +26,7 @@ from pytest_phase5.recording import (
     begin_attempt,
     evidence_of,
     stop_engines,
+    worker_input,
     write_evidence,
 )
 
@@ -45,6 +46,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Check the options, and take part in the session when a gate was asked for."""
     register_markers(config)
+    if worker_input(config) is None:
+        config.pluginmanager.register(Refusals(), "phase5-refusals")
     settings = config.stash[SETTINGS] = read_settings(config)
     if settings.gate is not None and _runs_tests(config):
         check_ours(pytest.UsageError)
@@ -117,12 +120,6 @@ def pytest_runtest_teardown(
 def pytest_unconfigure(config: pytest.Config) -> None:
     """After Ctrl-C: the engines of the test that was cut."""
     stop_engines(config)
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collectreport(report: pytest.CollectReport) -> None:
-    """Raise on the controller what a worker refused."""
-    raise_carried(report)
 
 
 def _runs_tests(config: pytest.Config) -> bool:

@@ -115,7 +115,7 @@ def test_unmarked_tests_that_were_named_run_under_a_gate(project: Any) -> None:
 
 def test_option_wins_over_ini_and_ini_over_default(project: Any) -> None:
     with (project.path / "tox.ini").open("a") as ini:
-        ini.write("phase5_flags = all\n")
+        ini.write("\nphase5_flags = all\n")
     project.write(test_it="def test_it(mlx_engine): pass")
     project.run("-v").stdout.fnmatch_lines(["*test_it[[]all] PASSED*"])
     project.run("-v", "--phase5-flags=off").stdout.fnmatch_lines(["*test_it[[]off] PASSED*"])

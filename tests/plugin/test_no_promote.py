@@ -54,9 +54,7 @@ SOURCES = {
     ),
     "xfail inside": green("def test_green(): pytest.xfail('known')"),
     "xfail added at run time": green(
-        "def test_green(request):\n"
-        "    request.node.add_marker(pytest.mark.xfail)\n"
-        "    assert False"
+        "def test_green(request):\n    request.node.add_marker(pytest.mark.xfail)\n    assert False"
     ),
     "xpass": green(
         "def test_green(request): request.node.add_marker(pytest.mark.xfail(strict=False))"

@@ -149,7 +149,7 @@ def test_report_that_is_a_file_is_refused(project: Any) -> None:
 def test_wrong_ini_value_names_the_option(project: Any) -> None:
     project.lie()
     with (project.path / "tox.ini").open("a") as ini:
-        ini.write("phase5_flags = http3\n")
+        ini.write("\nphase5_flags = http3\n")
     project.write(test_it="def test_it(): pass")
     result = project.run()
     assert_refused(project, result, "--phase5-flags", "'http3'")
