@@ -83,7 +83,8 @@ def bucket(salt: str, key: str) -> int:
 
 def assigned(salt: str, key: str, percentage: float) -> bool:
     """Whether a key is in the treatment arm at a percentage of 0 to 100."""
-    return bucket(salt, key) < percentage * (BUCKETS / 100)
+    # Rounded, since 0.07 * 100 is a little more than 7 in floating point.
+    return bucket(salt, key) < round(percentage * (BUCKETS / 100), 6)
 
 
 @dataclass(frozen=True, slots=True)

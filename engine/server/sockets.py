@@ -30,6 +30,9 @@ def bind(host: str, port: int) -> socket.socket:
             # After a restart the old port may still be in TIME_WAIT; this does not share it.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        # Accepted connections inherit it. Without it a token waits for the client to
+        # acknowledge the one before: 40 ms of every TTFT, since the role chunk goes first.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.bind(address)
         sock.listen(BACKLOG)
         sock.setblocking(False)  # noqa: FBT003 - no keyword there
