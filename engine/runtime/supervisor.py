@@ -11,7 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -29,10 +29,8 @@ from engine.runtime.messages import (
     Submit,
     Token,
 )
+from engine.runtime.models import ModelFiles
 from engine.runtime.restarts import Restarts
-
-if TYPE_CHECKING:
-    from engine.runtime.models import ModelFiles
 
 log = logging.getLogger("engine.runtime.supervisor")
 
@@ -76,7 +74,7 @@ class Supervisor:
 
     def __init__(
         self,
-        model: "ModelFiles",
+        model: ModelFiles,
         config: RuntimeConfig,
         prefix_bytes: int,
         *,

@@ -2,7 +2,6 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -19,10 +18,11 @@ from engine.runtime.messages import (
     Token,
     ToRuntime,
 )
+from engine.runtime.models import ModelFiles
 from engine.runtime.restarts import Restarts
 from engine.runtime.supervisor import Supervisor
 
-MODEL = SimpleNamespace(path=Path())  # nothing of it is read: fakes are started
+MODEL = ModelFiles(name="tiny", path=Path(), sha256="", builtin=True)
 
 
 class FakeChild:
