@@ -147,7 +147,7 @@ class Adapter:
 
     def _next(self) -> tuple[list[Any], list[Any]]:
         """One turn of the generator, with the chunk that fits; learn what its prefill took."""
-        unread = [running.unread for running in self._running.values() if running.unread]
+        unread = self._unread()
         budget = self._pace.budget(decoding=len(unread) < self.rows)
         with self._generator.stats() as stats:
             prefills, tokens = self._generator.next_with_chunk(chunk(unread, budget))
@@ -162,17 +162,27 @@ class Adapter:
         )
 
     def _admit(self, turn: Turn) -> None:
-        prefilling = sum(running.unread > 0 for running in self._running.values())
-        while self._pending and prefilling < self._prefill_rows and self.rows < self._max_rows:
+        """Give rows to those who wait, the first first, while a turn has room for their prompts.
+
+        More prompts than fit into a turn would share it, and all be late together.
+        """
+        room = self._pace.budget(decoding=True) - sum(self._unread())
+        while self._pending and room > 0 and self._row_is_free():
             request = self._pending.popleft()
             try:
-                self._insert(request)
+                room -= self._insert(request)
             except ValueError as error:  # the generator checks before it changes anything
                 turn.refused.append((request.uid, str(error)))
-            else:
-                prefilling += 1
 
-    def _insert(self, request: Submit) -> None:
+    def _row_is_free(self) -> bool:
+        return self.rows < self._max_rows and len(self._unread()) < self._prefill_rows
+
+    def _unread(self) -> list[int]:
+        """Prompt tokens that each row has still to read, of those that do."""
+        return [running.unread for running in self._running.values() if running.unread]
+
+    def _insert(self, request: Submit) -> int:
+        """Give a stream a row; return how many tokens it has to read."""
         prompt = [*request.prompt, *request.emitted]
         hit = self._prefixes.lookup(prompt) if request.reuse_prefix else None
         hit = hit or Hit([], 0)
@@ -186,6 +196,7 @@ class Adapter:
         )
         unread = len(prompt) - hit.length
         self._running[row] = _Running(request, len(request.emitted), hit.length, unread)
+        return unread
 
     def _token(self, response: Any) -> Token:
         running = self._running[response.uid]

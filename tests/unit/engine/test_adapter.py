@@ -192,6 +192,13 @@ def test_a_long_prompt_is_read_in_chunks_and_the_others_go_on_meanwhile() -> Non
     assert all(turn.tokens for turn in reading)
 
 
+def test_newcomers_are_read_in_order_and_not_all_at_once() -> None:
+    under_test = adapter(prefill_chunk=16)
+    for uid in range(4):
+        under_test.submit(request(uid, [5] * 12))
+    assert {prefill.uid for prefill in under_test.step().prefills} == {0, 1}  # 24 fill the 16
+
+
 def test_a_cancelled_stream_says_nothing_more_and_frees_its_row() -> None:
     under_test = adapter(max_rows=1)
     running, waiting, last = (request(uid, one) for uid, one in enumerate(prompts(3)))
