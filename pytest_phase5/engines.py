@@ -164,6 +164,19 @@ class EngineProcess:
         children = [p.pid for p in descendants(self.popen.pid) if p.parent == self.popen.pid]
         return children[0] if children else self.popen.pid
 
+    def require_alive(self, url: str) -> None:
+        """See that it still runs and listens.
+
+        Raises:
+            EngineError: it does not; the message says how it ended.
+        """
+        if self.popen.poll() is None and _port_open(url):
+            return
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.popen.wait(_VANISH_SECONDS)  # its leash may be about to end as well
+        self.stop(url)
+        raise EngineError(f"{self._name} no longer listened at {url}")
+
     def stop(self, url: str) -> None:
         """Stop it and check that it is gone.
 

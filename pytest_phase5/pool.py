@@ -38,8 +38,8 @@ class _Running:
             self.outside.stop()
 
     def require_alive(self) -> None:
-        if self.process is not None and self.process.popen.poll() is not None:
-            self.stop()  # it says how the engine died
+        if self.process is not None:
+            self.process.require_alive(self.engine.url)
 
 
 @dataclass(slots=True)

@@ -2,8 +2,9 @@
 
 import json
 import shlex
+import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -137,3 +138,21 @@ def project(pytester: pytest.Pytester) -> Project:
         "addopts = -p no:locust -p no:asyncio -p no:cov -p no:hypothesispytest --strict-markers\n"
     )
     return Project(pytester)
+
+
+@pytest.fixture
+def stub_server() -> Iterator[Callable[..., str]]:
+    """Start stand-in engines that the plugin does not own; returns their URLs."""
+    running: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: str) -> str:
+        command = [sys.executable, str(STUB), "--port", "0", *arguments]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        running.append(process)
+        assert process.stdout is not None
+        return process.stdout.readline().split()[1]
+
+    yield start
+    for process in running:
+        process.terminate()
+        process.communicate()
