@@ -66,7 +66,8 @@ class Criterion:
 
     `limit` is a share for rates and seconds for times; `margin` is a ratio of treatment to
     control; `confidence` is that of each one-sided bound; `min_samples` is the least number
-    of observations (pairs in a comparison, checks in an invariant) that can pass.
+    of observations (pairs in a comparison, checks in an invariant) that can pass; `looks` is
+    how often a test may look at what it has and go on measuring.
     """
 
     id: str
@@ -77,12 +78,18 @@ class Criterion:
     margin: float | None = None
     quantile: float | None = None
     confidence: float = 0.95
+    looks: int = 1
     min_samples: int = 1
     source: str = "tests"
     critical: bool = False
     attribution: bool = True  #: a rollback also needs to be worse than control, where measured
     covers: Covers = Covers.EACH_FLAG
     max_age_hours: float = 24.0
+
+    @property
+    def confidence_of_a_look(self) -> float:
+        """The confidence of one bound at one look: the chance of a mistake is shared out."""
+        return 1 - (1 - self.confidence) / self.looks
 
 
 def worst(outcomes: Iterable[Outcome]) -> Outcome:

@@ -35,7 +35,7 @@ def relation(outcome: Outcome) -> str:
 
 def span(criterion: Criterion, text: str) -> str:
     """An interval with its confidence: that of each end alone."""
-    return f"{100 * criterion.confidence:g} % interval {text}"
+    return f"{100 * criterion.confidence_of_a_look:.3g} % interval {text}"
 
 
 def where(group: Group) -> str:

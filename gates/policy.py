@@ -40,6 +40,7 @@ class CriterionSection(Section):
     margin: Positive | None = None
     quantile: Share | None = None
     confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
+    looks: Annotated[int, Field(ge=1)] = 1
     min_samples: Annotated[int, Field(ge=1)] = 1
     source: Literal["tests", "live"] = "tests"
     critical: bool = False

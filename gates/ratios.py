@@ -6,6 +6,7 @@ is set aside with a finding of its own, so that it cannot cover up what the othe
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from math import isfinite, log
 from typing import Final
 
@@ -68,7 +69,7 @@ def _compared(criterion: Criterion, group: Group, pairs: _Pairs) -> Finding:
     margin, share = number(criterion, "margin"), number(criterion, "quantile")
     beyond = _BEYOND * max(*pairs.control, *(time or 0.0 for time in pairs.treatment))
     treatment = [beyond if time is None else time for time in pairs.treatment]
-    ratio = ratio_of_quantiles(treatment, pairs.control, share, criterion.confidence)
+    ratio = _ratio(tuple(treatment), tuple(pairs.control), share, criterion.confidence_of_a_look)
     outcome = _outcome(criterion, ratio, margin)
     needs = _needed(criterion, ratio, margin) if outcome is Outcome.INCONCLUSIVE else None
     quantiles = f"{ms(quantile(treatment, share))} against {ms(quantile(pairs.control, share))}"
@@ -90,6 +91,14 @@ def _compared(criterion: Criterion, group: Group, pairs: _Pairs) -> Finding:
         needs=needs,
         attributed=outcome is Outcome.FAIL,
     )
+
+
+@lru_cache(maxsize=64)
+def _ratio(
+    treatment: tuple[float, ...], control: tuple[float, ...], share: float, confidence: float
+) -> RatioEstimate:
+    """The comparison takes a tenth of a second or so, and objections have it judged again."""
+    return ratio_of_quantiles(treatment, control, share, confidence)
 
 
 def _outcome(criterion: Criterion, ratio: RatioEstimate, margin: float) -> Outcome:

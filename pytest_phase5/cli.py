@@ -1,0 +1,186 @@
+"""`phase5`: one program, its commands assembled here and loaded when they are called.
+
+Exit codes: 0 done or promote, 1 error, 2 usage or configuration, 10 hold, 20 rollback. With
+`--json`, standard output is exactly one JSON object and all else goes to standard error.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Final, NoReturn
+
+import typer
+
+from pytest_phase5.ours import ForeignPackageError, check_ours
+
+#: Exit code for a wrong call or configuration.
+USAGE: Final = 2
+
+app = typer.Typer(
+    name="phase5",
+    help="Turn on risky features of an MLX serving engine without fear.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+models_app = typer.Typer(help="Built-in models.", no_args_is_help=True)
+gate_app = typer.Typer(help="Evidence to verdict.", no_args_is_help=True)
+app.add_typer(models_app, name="models")
+app.add_typer(gate_app, name="gate")
+
+Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object.")]
+ConfigPath = Annotated[
+    Path | None, typer.Option("--config", help="A runtime.yaml; else ./config, else packaged.")
+]
+
+
+@app.command()
+def serve(  # noqa: PLR0917 - one parameter an option
+    model: Annotated[
+        str | None, typer.Option(help="A built-in name, a directory, or a Hugging Face id.")
+    ] = None,
+    config: ConfigPath = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="0 takes a free port.")] = None,
+    h2_port: Annotated[
+        int | None, typer.Option(help="Port for HTTP/2; 0 takes a free one.")
+    ] = None,
+    flags: Annotated[
+        str | None, typer.Option(help="off, all, or flags joined by '+': at 100 %, in memory.")
+    ] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="Certificate for HTTP/2.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its private key.")] = None,
+) -> None:
+    """Run the engine; its first line on standard output is `ready http://HOST:PORT`."""
+    from engine.server.serve import ServeOptions, run
+
+    options = ServeOptions(
+        model=model,
+        config=config,
+        host=host,
+        port=port,
+        h2_port=h2_port,
+        flags=_flag_set(flags),
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+    )
+    raise typer.Exit(run(options))
+
+
+@models_app.command("pull")
+def models_pull(
+    name: Annotated[str, typer.Argument(help="smollm2-135m or tiny.")], json: Json = False
+) -> None:
+    """Fetch or build a model, so that the first start need not."""
+    from engine.runtime.models import ModelError, resolve_model
+
+    with _one_line(ModelError):
+        model = resolve_model(name)
+    facts = {"name": model.name, "path": str(model.path), "sha256": model.sha256}
+    _show(facts, as_json=json, text=f"{model.name}  {model.path}  sha256 {model.sha256}")
+
+
+@models_app.command("list")
+def models_list(json: Json = False) -> None:
+    """The built-in models, and whether they are cached."""
+    from engine.runtime.models import list_models
+
+    rows = [
+        {"name": m.name, "cached": m.cached, "path": str(m.path), "sha256": m.sha256}
+        for m in list_models()
+    ]
+    text = "\n".join(
+        f"{row['name']}  {'cached at ' + str(row['path']) if row['cached'] else 'not cached'}"
+        for row in rows
+    )
+    _show({"models": rows}, as_json=json, text=text)
+
+
+@gate_app.command("judge")
+def gate_judge(
+    folder: Annotated[Path, typer.Argument(help="A report folder.")] = Path("phase5-report"),
+    config: ConfigPath = None,
+    json: Json = False,
+) -> None:
+    """Judge the evidence of a report folder again; exit 0 promote, 10 hold, 20 rollback."""
+    from gates.cli import judge_folder
+
+    raise typer.Exit(judge_folder(folder, config=config, as_json=json))
+
+
+@gate_app.command("verify")
+def gate_verify(
+    verdict: Annotated[Path, typer.Argument(help="A verdict.json beside its evidence.")] = Path(
+        "phase5-report/verdict.json"
+    ),
+    config: ConfigPath = None,
+    json: Json = False,
+) -> None:
+    """Recompute a verdict from its evidence; exit 0 when identical, else 1."""
+    from gates.cli import verify
+
+    raise typer.Exit(verify(verdict, config=config, as_json=json))
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="The project.")] = Path(),
+    json: Json = False,
+) -> None:
+    """Write configuration, a workflow and a sample SLO test; overwrite nothing."""
+    from pytest_phase5.init import InitError
+    from pytest_phase5.init import init as write
+
+    with _one_line(InitError):
+        files = write(folder)
+    rows = [{"path": str(file.path), "written": file.written} for file in files]
+    text = "\n".join(f"{'wrote' if row['written'] else 'kept '} {row['path']}" for row in rows)
+    _show({"files": rows}, as_json=json, text=text)
+
+
+@app.command()
+def doctor(json: Json = False) -> None:
+    """What this machine has and lacks, and the one command that brings what is missing."""
+    from pytest_phase5.doctor import doctor as examine
+
+    raise typer.Exit(examine(json))
+
+
+def main() -> None:
+    """The console script."""
+    with _one_line(ForeignPackageError):
+        check_ours()
+    app()
+
+
+def _flag_set(text: str | None) -> frozenset[str] | None:
+    from engine.core.flags import FlagSetError, parse_flag_set
+
+    if text is None:
+        return None
+    with _one_line(FlagSetError):
+        return parse_flag_set(text)
+
+
+@contextmanager
+def _one_line(*errors: type[Exception]) -> Iterator[None]:
+    """Turn a mistake of the caller into one line on standard error and exit code 2."""
+    try:
+        yield
+    except errors as error:
+        _refuse(str(error))
+
+
+def _refuse(message: str) -> NoReturn:
+    sys.stderr.write(f"phase5: {message}\n")
+    raise SystemExit(USAGE)
+
+
+def _show(facts: dict[str, Any], *, as_json: bool, text: str) -> None:
+    sys.stdout.write((json.dumps(facts) if as_json else text) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""Treatment is not slower than control: time to first token and latency, at the 95th percentile.
+
+The two engines are measured in turn inside one test, so that heat and neighbours hit both.
+"""
+
+from pathlib import Path
+
+import pytest
+
+from engine.core.flags import FLAGS
+from pytest_phase5.doors import policy_of
+from pytest_phase5.fixtures import EnginePair
+from pytest_phase5.load.workload import Workload
+from pytest_phase5.recording import SETTINGS, Evidence
+from pytest_phase5.suite.comparing import measure_in_turn
+
+CRITERIA = ("ttft_p95_vs_control", "latency_p95_vs_control")
+
+#: Short prompts, and a second token so that decoding shows in the latency.
+REAL = Workload(name="compare-real", words=(3, 6), tokens=(2, 2))
+#: Pairs between two looks at a real model: a third of a second each on two cores.
+REAL_PAIRS = 90
+#: `tiny` answers in hundredths of a second: more pairs, longer answers.
+QUICK = Workload(name="compare-quick", words=(4, 12), tokens=(8, 8))
+QUICK_PAIRS = 150
+
+
+@pytest.mark.slo("ttft_p95_vs_control")
+@pytest.mark.slo("latency_p95_vs_control")
+@pytest.mark.flag_set("all", model="smollm2-135m")
+def test_all_features_together_are_not_slower(
+    engine_pair: EnginePair,
+    evidence: Evidence,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+) -> None:
+    """Every feature on, against none, on a real language model."""
+    criteria = [policy_of(request.config.stash[SETTINGS]).criteria[name] for name in CRITERIA]
+    result = measure_in_turn(engine_pair, REAL, criteria, tmp_path, pairs=REAL_PAIRS)
+    evidence.record(result, treatment=engine_pair.treatment, control=engine_pair.control)
+
+
+@pytest.mark.slo("ttft_p95_vs_control")
+@pytest.mark.slo("latency_p95_vs_control")
+@pytest.mark.flag_set(*FLAGS, model="tiny")
+def test_a_single_feature_is_not_slower(
+    engine_pair: EnginePair,
+    evidence: Evidence,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+) -> None:
+    """One feature on, against none."""
+    criteria = [policy_of(request.config.stash[SETTINGS]).criteria[name] for name in CRITERIA]
+    result = measure_in_turn(engine_pair, QUICK, criteria, tmp_path, pairs=QUICK_PAIRS)
+    evidence.record(result, treatment=engine_pair.treatment, control=engine_pair.control)
