@@ -26,5 +26,12 @@ def test_fewer_than_one_request_in_a_thousand_fails(
     mlx_engine: Engine, evidence: Evidence, tmp_path: Path
 ) -> None:
     """Requests arrive at their own pace; the judge reads what became of each."""
-    plan = open_loop(mlx_engine.url, rate=80, requests=REQUESTS, seed=1, workload=WORKLOAD)
+    plan = open_loop(
+        mlx_engine.url,
+        rate=60,
+        requests=REQUESTS,
+        seed=1,
+        workload=WORKLOAD,
+        lag_limit=1.0,  # seconds; errors are counted, not times, so a busy machine may send late
+    )
     evidence.record(run_plan(plan, tmp_path / "load"), treatment=mlx_engine)

@@ -1,0 +1,10 @@
+"""What holds for every test."""
+
+import os
+
+from hypothesis import settings
+
+# A deadline for each example would be an assertion on wall-clock time.
+settings.register_profile("scaled", deadline=None)
+settings.register_profile("full", deadline=None, max_examples=1_000)
+settings.load_profile("full" if os.environ.get("PHASE5_FULL") else "scaled")
