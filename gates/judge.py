@@ -152,7 +152,7 @@ def _of_session(policy: Policy, case: _Case) -> Iterator[Finding]:
         if name not in policy.criteria:
             reason = f"an add-on requires {name!r}, which the policy does not know"
             yield Finding(outcome=Outcome.NO_DATA, reason=reason)
-    if session.stage != request.stage:
+    if session.run and session.stage != request.stage:
         reason = f"the session gated {session.stage!r}, not {request.stage!r}"
         yield Finding(outcome=Outcome.INVALID, reason=reason)
     for flag, step in in_order(request.transitions).items():

@@ -42,7 +42,7 @@ def _of_plan(criterion: Criterion, measurement: Measurement, session: Session) -
         yield f"of {measurement.item}, which was not planned"
     elif criterion.id not in item.criteria:
         yield f"of {measurement.item}, which was not planned for {criterion.id}"
-    elif measurement.attempt != item.attempt:
+    elif not item.problem and measurement.attempt != item.attempt:
         yield f"of attempt {measurement.attempt} of {measurement.item}, not of its only one"
 
 
@@ -77,8 +77,6 @@ def _of_engine(arm: str, engine: EngineIdentity, subject: Subject) -> Iterator[s
 
 
 def _of_samples(measurement: Measurement) -> Iterator[str]:
-    if measurement.samples and TREATMENT not in measurement.arms:
-        yield "samples without a treatment engine"
     indices = [sample.index for sample in measurement.samples]
     if len(set(indices)) != len(indices):
         yield "a request appears twice"

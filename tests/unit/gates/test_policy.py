@@ -1,0 +1,139 @@
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from engine.config import ConfigError, packaged
+from gates.criteria import JUDGED
+from gates.policy import load_policy
+from gates.stages import STAGES, Transition, door
+
+CANARY = [
+    "flag_sets_start",
+    "error_rate",
+    "no_lost_stream",
+    "ttft_p95_vs_control",
+    "latency_p95_vs_control",
+    "tests_green",
+]
+
+
+def changed(tmp_path: Path, old: str, new: str) -> Path:
+    text = packaged("gates.yaml").read_text(encoding="utf-8")
+    assert old in text
+    path = tmp_path / "gates.yaml"
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+    return path
+
+
+def test_the_packaged_policy_demands_of_canary_what_has_a_producer() -> None:
+    policy = load_policy()
+    assert [c.id for c in policy.required(Transition("off", "canary"))] == CANARY
+    assert all(c.kind in JUDGED for c in policy.criteria.values())
+
+
+def test_stages_take_what_the_design_says() -> None:
+    stages = load_policy().stages
+    taken = {name: (stage.percentage, stage.soak_hours) for name, stage in stages.items()}
+    assert taken == {"canary": (1, 24), "early": (10, 48), "mid": (50, 72), "full": (100, 0)}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("limit: 0.001", "limt: 0.001", "criteria.error_rate.limt: unknown key; allowed: attri"),
+        ("limit: 0.001", "limit: 1.5", "a rate is a share below 1"),
+        ("limit: 0.001", "limit: -1", "greater than 0; given -1"),
+        ("    limit: 0.001", "    # nothing:", "kind 'ceiling' needs 'limit'"),
+        ("    limit: 0.001", "    margin: 2\n    limit: 0.001", "has no use for 'margin'"),
+        ("margin: 1.25", "margin: .nan", "finite number"),
+        ("quantile: 0.95", "quantile: 95", "less than 1; given 95"),
+        ("    quantile: 0.95", "    # nothing:", "measure 'ttft' needs 'quantile'"),
+        ("measure: attempts", "measure: ttft", "kind 'invariant' measures attempts, checks"),
+        ("kind: ceiling", "kind: floor", "criterion 'error_rate': kind 'floor' has no judge yet"),
+        ("kind: ceiling", "kind: hope", "given 'hope'"),
+        ("tests_green]", "tests_gren]", "unknown criterion 'tests_gren'; allowed: flag_sets"),
+        ("tests_green]", "error_rate]", "criterion 'error_rate' is listed twice"),
+        ("critical: true ", "source: live", "source 'live' has no judge yet"),
+        ("percentage: 10 ", "percentage: 0.5 ", "each stage must take a larger percentage"),
+        ("  mid:", "  middle:", "stages.middle: unknown key; allowed: canary, early, full, mid"),
+        (
+            "waivers: []",
+            "waivers:\n  - {criterion: x, owner: a, reason: b, expires: 2030-01-01}",
+            "waivers.0.criterion: unknown criterion 'x'; allowed: flag_sets_start",
+        ),
+        (
+            "waivers: []",
+            "waivers:\n  - {criterion: error_rate, reason: b, expires: 2030-01-01}",
+            "waivers.0.owner: Field required",
+        ),
+        (
+            "waivers: []",
+            "waivers:\n  - {criterion: error_rate, owner: a, why: b, expires: soon}",
+            "waivers.0.why: unknown key; allowed: criterion, expires, owner, reason",
+        ),
+    ],
+)
+def test_a_mistake_is_named_with_file_line_and_what_is_allowed(
+    tmp_path: Path, old: str, new: str, message: str
+) -> None:
+    path = changed(tmp_path, old, new)
+    with pytest.raises(ConfigError) as caught:
+        load_policy(path)
+    lines = str(caught.value).splitlines()
+    assert any(message in line for line in lines)
+    assert all(line.startswith(f"{path}:") for line in lines)
+
+
+def test_a_mistake_is_named_on_its_own_line(tmp_path: Path) -> None:
+    path = changed(tmp_path, "limit: 0.001", "limit: [1]")
+    wanted = next(
+        number
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
+        if "limit: [1]" in line
+    )
+    with pytest.raises(ConfigError, match=f":{wanted}: criteria.error_rate.limit: "):
+        load_policy(path)
+
+
+def test_the_digest_follows_what_is_said_and_not_how(tmp_path: Path) -> None:
+    packaged_one = load_policy().digest()
+    assert load_policy(changed(tmp_path, "# Every threshold", "# All")).digest() == packaged_one
+    assert load_policy(changed(tmp_path, "0.001 ", "0.002 ")).digest() != packaged_one
+
+
+def test_a_waiver_holds_until_its_day_begins(tmp_path: Path) -> None:
+    entry = "waivers:\n  - {criterion: error_rate, owner: a, reason: b, expires: 2030-01-31}"
+    policy = load_policy(changed(tmp_path, "waivers: []", entry))
+    assert policy.waiver("error_rate", datetime(2030, 1, 30, 23, 59, tzinfo=UTC))
+    assert policy.waiver("error_rate", datetime(2030, 1, 31, tzinfo=UTC)) is None
+    assert policy.waiver("tests_green", datetime(2026, 1, 1, tzinfo=UTC)) is None
+
+
+@pytest.mark.parametrize(
+    ("stage", "standing", "step"),
+    [
+        ("canary", "off", Transition("off", "canary")),
+        ("canary", "canary", Transition("canary", "early")),
+        ("full", "mid", Transition("mid", "full")),
+        ("full", "full", None),
+        ("early", "off", None),
+        ("canary", "mid", None),
+    ],
+)
+def test_a_gate_judges_the_step_into_or_out_of_its_stage(
+    stage: str, standing: str, step: Transition | None
+) -> None:
+    assert door(stage, standing) == step
+
+
+@pytest.mark.parametrize(
+    ("stage", "standing"), [("moon", "off"), ("canary", "moon"), ("off", "off")]
+)
+def test_what_is_no_stage_is_refused_with_the_allowed_ones(stage: str, standing: str) -> None:
+    with pytest.raises(ValueError, match=r"allowed: .*canary, early, mid, full"):
+        door(stage, standing)
+
+
+def test_every_stage_of_the_design_is_there() -> None:
+    assert ("off", *load_policy().stages) == STAGES
