@@ -28,6 +28,9 @@ _TAIL_LINES: Final = 20
 #: -P: the working directory may hold a package that is called engine as well.
 _WORKER: Final = (sys.executable, "-P", "-m", "engine.runtime.worker")
 
+#: The process begins each line of its log with the level; what it prints otherwise is INFO.
+_LEVELS: Final = logging.getLevelNamesMapping()
+
 OnFrame = Callable[[FromRuntime], None]
 
 
@@ -41,7 +44,7 @@ class Child(Protocol):
         """Queue a message; dropped when the connection is over."""
 
     def tail(self) -> str:
-        """The last lines of its output, condensed to one."""
+        """The last lines of its output and how it ended, condensed to one line."""
 
     async def kill(self) -> None:
         """SIGKILL, and wait until it is gone."""
@@ -94,8 +97,8 @@ class Process:
             self._transport.write(encode(message))
 
     def tail(self) -> str:
-        """The last lines of its output, condensed to one."""
-        return " | ".join(self._lines)
+        """The last lines of its output and how it ended, condensed to one line."""
+        return " | ".join([*self._lines, _ending(self._process.returncode)])
 
     async def kill(self) -> None:
         """SIGKILL, and wait until it is gone."""
@@ -144,7 +147,8 @@ class Process:
             while line := await reader.readline():
                 text = line.decode(errors="replace").rstrip()
                 self._lines.append(text)
-                log.info("%s", text)
+                level = _LEVELS.get(text.partition(" ")[0], logging.INFO)
+                log.log(level, "%s", text)
         finally:
             transport.close()
 
@@ -170,6 +174,12 @@ class _Link(asyncio.Protocol):
     def _end(self, reason: str) -> None:
         if not self.ended.done():
             self.ended.set_result(reason)
+
+
+def _ending(status: int | None) -> str:
+    if status is None:
+        return "still running"
+    return f"exit status {status}" if status >= 0 else f"ended by {signal.Signals(-status).name}"
 
 
 def worker_options(model: Path, config: RuntimeConfig, prefix_bytes: int, epoch: int) -> list[str]:

@@ -9,7 +9,6 @@ from the current epoch, a token only at the next position of its stream.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
@@ -67,9 +66,8 @@ class Supervisor:
         model: the files to serve.
         config: rows and prefill limits.
         prefix_bytes: budget of the prefix store.
-        spawn: starts a process; given only by tests.
-        restarts: when to restart; given only by tests.
-        stall_seconds: silence that counts as death.
+        spawn, restarts, stall_seconds: the process, the backoff and the silence that counts
+            as death; given by tests.
     """
 
     def __init__(
@@ -169,14 +167,16 @@ class Supervisor:
             self._state = ReplicaState.RESTARTING
             await child.kill()  # before anything else: two processes must never serve one stream
             delay = self._restarts.died(_now())
-            log.error("runtime %d: %s; last output: %s", child.pid, reason, child.tail() or "none")
+            log.error("runtime %d: %s: %s", child.pid, reason, child.tail())
             if delay is None:
                 self._state = ReplicaState.FAILED
                 self._fault_all("the runtime died too often")
                 return
             await asyncio.sleep(delay)
-            with suppress(RuntimeStartError):  # logged; the next turn counts it as a death
+            try:
                 child = await self._launch()
+            except RuntimeStartError as error:  # the next turn counts it as another death
+                log.error("%s", error)  # noqa: TRY400  # the message says it all
 
     async def _launch(self) -> Child:
         """Start a process of the next epoch; once it is ready, hand it every live stream."""
@@ -202,9 +202,7 @@ class Supervisor:
             return
         what = child.ended.result() if child.ended.done() else f"not ready in {START_SECONDS:g} s"
         await child.kill()
-        message = f"the runtime did not start: {what}: {child.tail() or 'no output'}"
-        log.error("%s", message)
-        raise RuntimeStartError(message)
+        raise RuntimeStartError(f"the runtime did not start: {what}: {child.tail()}")
 
     async def _end_of(self, child: Child) -> str:
         """Wait until the process is dead or silent too long; say which."""

@@ -97,7 +97,8 @@ def _log_to_stderr() -> None:
     logging.basicConfig(
         stream=sys.stderr,
         level=logging.INFO,
-        format="%(asctime)s %(levelname)s runtime[%(process)d] %(message)s",
+        # The level comes first: the front end reads it, and adds the time.
+        format="%(levelname)s runtime[%(process)d] %(message)s",
     )
 
 
