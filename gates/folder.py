@@ -4,28 +4,24 @@ import platform
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
-from typing import Final
 
 from engine.config import Config
 from engine.core.flags import FLAGS
 from gates.evidence import VERDICT_FILE, EvidenceError, Measurement
 from gates.judge import Evidence, Request
 from gates.planned import Session, session_of
-from gates.recompute import request_of
+from gates.recompute import gated, request_of
 from gates.stages import OFF, STAGES, Transition, door
 from gates.verdict import Subject, Verdict, from_json
-
-#: The door that is judged when a folder does not even say which: the first one.
-_FIRST: Final = STAGES[1]
 
 
 def request_for(folder: Path, evidence: Evidence, config: Config, now: datetime) -> Request:
     """The request of the folder's verdict; without a readable one, that of its session."""
     session = session_of(evidence.attempts)
     verdict = _verdict(folder / VERDICT_FILE)
-    stage = session.stage if session.stage in STAGES[1:] else _FIRST
     if verdict is not None:
-        return request_of(verdict, stage, now)
+        return request_of(verdict, session, now)
+    stage = gated(session, {})
     flags = [flag for flag in FLAGS if flag in session.flags] or list(FLAGS)
     doors = {flag: door(stage, _standing(config, session, flag)) for flag in flags}
     into = Transition(STAGES[STAGES.index(stage) - 1], stage)

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from gates.judge import Request, judge
-from gates.planned import session_of
+from gates.planned import Session, session_of
 from gates.reader import read_folder
-from gates.stages import Policy, Transition
+from gates.stages import STAGES, Policy, Transition
 from gates.verdict import Verdict, document
 
 
@@ -22,22 +22,29 @@ def recompute(folder: Path, verdict: Verdict, policy: Policy) -> list[str]:
         ValueError: when the verdict names times, flags or stages that do not exist.
     """
     evidence = read_folder(folder)
-    stage = session_of(evidence.attempts).stage or ""
-    again = judge(policy, evidence, request_of(verdict, stage))
+    again = judge(policy, evidence, request_of(verdict, session_of(evidence.attempts)))
     return list(_differences("", document(verdict), document(again)))
 
 
-def request_of(verdict: Verdict, stage: str, now: datetime | None = None) -> Request:
+def request_of(verdict: Verdict, session: Session, now: datetime | None = None) -> Request:
     """What was asked of the judge for a verdict; at another time, if one is given."""
-    steps = verdict.transition["each"]
+    each = verdict.transition["each"]
+    steps = {flag: Transition(step["from"], step["to"]) for flag, step in each.items()}
     return Request(
-        stage=stage,
-        transitions={flag: Transition(s["from"], s["to"]) for flag, s in steps.items()},
+        stage=gated(session, steps),
+        transitions=steps,
         now=now or datetime.fromisoformat(verdict.created),
         subject=verdict.subject,
         dry_run=verdict.dry_run,
         environment=verdict.environment,
     )
+
+
+def gated(session: Session, steps: Mapping[str, Transition]) -> str:
+    """The stage of a session's gate; where its rows are lost, one that the steps enter."""
+    if session.stage in STAGES[1:]:
+        return session.stage
+    return next((step.target for step in steps.values()), STAGES[1])
 
 
 def _differences(at: str, given: Any, found: Any) -> Iterator[str]:

@@ -155,6 +155,8 @@ def _plain(value: Any) -> Any:
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
+    if isinstance(value, StrEnum):
+        return value.value
     return rounded(value) if isinstance(value, float) else value
 
 
