@@ -343,3 +343,20 @@ def test_stopping_during_a_restart_leaves_no_process() -> None:
         assert all(child.ended.done() for child in spawner.children)
 
     play(scene)
+
+
+def test_a_start_that_is_given_up_leaves_no_process() -> None:
+    async def run() -> None:
+        children: list[FakeChild] = []
+
+        async def never_ready(epoch: int, on_frame: OnFrame) -> FakeChild:
+            children.append(FakeChild(epoch, on_frame))
+            return children[-1]
+
+        supervisor = Supervisor(MODEL, RuntimeConfig(), 0, spawn=never_ready)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(supervisor.start(), timeout=0.02)
+        assert children[0].killed
+        assert not supervisor.ready
+
+    asyncio.run(run())
