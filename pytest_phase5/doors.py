@@ -126,3 +126,9 @@ def _standing(config: "Config", policy: "Policy", flag: str) -> str:
         return STAGES[0]
     shares = {stage.percentage: name for name, stage in policy.stages.items()}
     return shares.get(state.rollout_percentage, f"{state.rollout_percentage:g} %, unmanaged")
+
+
+def required_by_add_ons(config: pytest.Config) -> tuple[str, ...]:
+    """Criteria that implementations of `pytest_phase5_criteria` require."""
+    answers = config.hook.pytest_phase5_criteria(config=config)
+    return tuple(sorted({str(name) for names in answers for name in names or ()}))

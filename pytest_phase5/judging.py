@@ -13,7 +13,7 @@ from gates.evidence import ATTEMPTS_FILE, EVIDENCE_DIR, VERDICT_FILE
 from gates.judge import Evidence, Request, judge
 from gates.reader import read_folder
 from gates.verdict import Decision, Subject, Verdict, write_verdict
-from pytest_phase5.doors import Judged, config_of, policy_of
+from pytest_phase5.doors import Judged, config_of, policy_of, required_by_add_ons
 from pytest_phase5.engines import UNKNOWN
 from pytest_phase5.options import Settings
 from pytest_phase5.recording import Run, machine
@@ -83,9 +83,10 @@ def _environment(run: Run) -> dict[str, str]:
 
 def _gather(config: pytest.Config, settings: Settings, judged: Judged, folder: Path) -> None:
     """Copy further evidence into the folder, so that the verdict stands on it alone."""
-    required = {c.id for step in judged.steps.values() for c in policy_of(settings).required(step)}
+    policy = policy_of(settings)
+    required = {c.id for step in judged.steps.values() for c in policy.required(step)}
     paths = list(settings.evidence)
-    for criterion in sorted(required):
+    for criterion in sorted(required.union(required_by_add_ons(config))):
         for given in config.hook.pytest_phase5_evidence(config=config, criterion=criterion):
             paths += [Path(path) for path in given or ()]
     for path in dict.fromkeys(paths):

@@ -6,7 +6,7 @@ The plan is made before any other plugin takes items away, so that what `-k`, `-
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -28,10 +28,11 @@ _MENTIONS_US: Final = re.compile(r"\bmark\s*\.\s*(slo|flag_set|chaos|load)\b")
 def add_suite(config: pytest.Config) -> None:
     """Have the packaged suite collected, whatever else was named.
 
-    Files are named one by one: `python_files` of the user's project does not apply to them.
+    The folder is named and not its files: a file outside the root folder that is named itself
+    has a node id without its name.
     """
     if config.getini(SUITE_INI):
-        config.args.extend(str(path) for path in sorted(SUITE.glob("test_*.py")))
+        config.args.append(str(SUITE))
 
 
 @dataclass(slots=True, eq=False)  # pluggy keeps plugins in sets
@@ -67,14 +68,26 @@ class Plan:
             yield {"kind": "deselected", "item": name, "reason": "--lf left the file out"}
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_make_collect_report(self, collector: pytest.Collector) -> Any:
+    def pytest_make_collect_report(
+        self, collector: pytest.Collector
+    ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
         """`--lf` leaves whole files out before they become items."""
-        report: pytest.CollectReport = yield
+        report = yield
         skips = self.config.pluginmanager.has_plugin("lfplugin-collskip")
         empty = isinstance(collector, pytest.File) and report.passed and not report.result
         if skips and empty and mentions_us(collector.path):
             self.skipped_files.append(collector.nodeid)
         return report
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_collect_file(
+        self, file_path: Path, parent: pytest.Collector
+    ) -> Generator[None, list[pytest.Collector], list[pytest.Collector]]:
+        """Collect the suite's files also where the user's `python_files` are named otherwise."""
+        found = yield
+        if not found and file_path.parent == SUITE and file_path.match("test_*.py"):
+            return [pytest.Module.from_parent(parent, path=file_path)]
+        return found
 
     def _wanted(self, item: pytest.Item) -> bool:
         return (

@@ -17,7 +17,14 @@ import pytest
 
 from gates.attempts import Attempt, Kind, append_attempt
 from gates.evidence import ATTEMPTS_FILE, EVIDENCE_DIR, VERDICT_FILE
-from pytest_phase5.doors import Judged, config_path, judged_flags, policy_of, policy_path
+from pytest_phase5.doors import (
+    Judged,
+    config_path,
+    judged_flags,
+    policy_of,
+    policy_path,
+    required_by_add_ons,
+)
 from pytest_phase5.options import Settings
 from pytest_phase5.planning import begin_plan, mentions_us
 from pytest_phase5.recording import LOGS_DIR, PLAN, RUN, WORKER_INPUT, Run, new_run, worker_input
@@ -189,6 +196,7 @@ class Gate:
             Kind.SESSION,
             stage=str(self.settings.gate),
             flags=self.judged.flags,
+            criteria=required_by_add_ons(self.config),
             origin="off" if self.settings.from_off else "store",
             workers=workers,
         )
