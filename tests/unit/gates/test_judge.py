@@ -280,6 +280,7 @@ def first_sample(**changes: Any) -> tuple[Any, ...]:
         ({"samples": first_sample(flags="magic")}, "came back with flags 'magic'"),
         ({"samples": first_sample(first_token=float("nan"))}, "not finite and in order"),
         ({"samples": first_sample(end=float("inf"))}, "not finite and in order"),
+        ({"samples": first_sample(end=10**400)}, "not finite and in order"),
         ({"samples": first_sample(end=-1.0)}, "not finite and in order"),
         ({"samples": first_sample(outcome=Ended.DROPPED)}, "the generator had no room"),
         ({"samples": first_sample(arm="other")}, "arm 'other' has no engine"),

@@ -1,0 +1,160 @@
+"""The kinds of criteria on single groups, those included that no door lists yet."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from gate_builders import answers, measurement, paired, policy, sample, traffic
+
+from engine.core.flags import FLAGS
+from gates.criteria import JUDGED, Criterion, Kind, Measure, Outcome, worst
+from gates.findings import Finding
+from gates.groups import grouped
+from gates.kinds import assess, judgeable
+from gates.samples import Outcome as Ended
+from gates.text import grouped_digits, ms, percent
+
+TTFT = Criterion(
+    id="ttft_p95_ms",
+    kind=Kind.CEILING,
+    measure=Measure.TTFT,
+    direction="lower",
+    limit=0.55,
+    quantile=0.95,
+    min_samples=59,
+    critical=True,
+)
+
+
+def only(criterion: Criterion, samples: Any, control: str = "", **changes: Any) -> Finding:
+    measured = measurement("t", [criterion.id], "all", control, samples=tuple(samples), **changes)
+    (group,) = grouped([measured])
+    (finding,) = assess(criterion, group)
+    return finding
+
+
+def with_slow(n: int, slow: int, arm: str = "treatment") -> list[Any]:
+    """So many requests, some of them with a first token after a second."""
+    times = [1.0] * slow + [0.1] * (n - slow)
+    first = 0 if arm == "treatment" else 1_000_000
+    return [
+        sample(first + i, "all", arm, first_token=first + i + t, end=first + i + t + 1)
+        for i, t in enumerate(times)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("n", "slow", "outcome", "needs"),
+    [
+        (59, 0, Outcome.PASS, None),
+        (58, 0, Outcome.INCONCLUSIVE, 1),
+        (100, 1, Outcome.PASS, None),
+        (100, 5, Outcome.INCONCLUSIVE, 108),
+        (100, 12, Outcome.FAIL, None),
+        (3, 3, Outcome.FAIL, None),
+    ],
+)
+def test_a_quantile_ceiling_counts_the_times_beyond_it(
+    n: int, slow: int, outcome: Outcome, needs: int | None
+) -> None:
+    finding = only(TTFT, with_slow(n, slow))
+    assert (finding.outcome, finding.needs, finding.n) == (outcome, needs, n)
+    assert finding.flags == frozenset(FLAGS)
+
+
+def test_a_quantile_ceiling_states_both_numbers() -> None:
+    finding = only(TTFT, with_slow(100, 12))
+    assert finding.reason == (
+        "ttft_p95_ms 1000 ms > 550 ms (95 % interval 1000-1000 ms, n=100, flags=all, model=tiny)"
+    )
+
+
+def test_a_request_without_a_time_is_beyond_every_ceiling() -> None:
+    shed = [replace(s, outcome=Ended.SHED, first_token=None) for s in with_slow(40, 0)]
+    assert only(TTFT, shed).outcome is Outcome.FAIL
+
+
+def test_a_ceiling_over_no_request_has_no_data() -> None:
+    assert only(TTFT, ()).outcome is Outcome.NO_DATA
+
+
+@pytest.mark.parametrize(("slow", "attributed"), [(0, True), (30, False)])
+def test_a_broken_ceiling_is_attributed_when_control_is_better(slow: int, attributed: bool) -> None:
+    samples = [*with_slow(100, 30), *with_slow(100, slow, "control")]
+    finding = only(TTFT, samples, control="off")
+    assert (finding.outcome, finding.attributed) == (Outcome.FAIL, attributed)
+
+
+def test_without_attribution_the_ceiling_alone_counts() -> None:
+    samples = [*with_slow(100, 30), *with_slow(100, 30, "control")]
+    assert only(replace(TTFT, attribution=False), samples, control="off").attributed
+
+
+def test_streams_that_control_loses_as_well_are_not_the_treatments() -> None:
+    criterion = policy().criteria["no_lost_stream"]
+    lost = [*traffic(1_000, cut=1), *traffic(1_000, "off", cut=1, arm="control")]
+    finding = only(criterion, lost, control="off")
+    assert (finding.outcome, finding.attributed) == (Outcome.FAIL, False)
+    assert "control lost 1 of 1 000 as well" in finding.reason
+
+
+def test_runs_of_one_test_are_pooled_and_a_broken_one_hides_nothing() -> None:
+    criterion = policy().criteria["ttft_p95_vs_control"]
+    slow = measurement("t", [criterion.id], "all", "off", samples=paired(100, slower=2))
+    half = replace(slow, id="half", samples=slow.samples[:-1])
+    crowded = replace(slow, id="crowded", workers=4)
+    (group,) = grouped([slow, half, crowded])
+    outcomes = [finding.outcome for finding in assess(criterion, group)]
+    assert worst(outcomes) is Outcome.FAIL
+    assert outcomes.count(Outcome.INCONCLUSIVE) == 2
+
+
+def test_groups_keep_models_flag_sets_and_controls_apart() -> None:
+    one = answers(n=10)
+    others = [
+        replace(one, id="b", item="suite::other"),
+        measurement(one.item, one.criteria, "off", samples=traffic(10, "off")),
+        measurement(one.item, one.criteria, "all", "off", samples=traffic(10)),
+    ]
+    assert len(grouped([one, *others, replace(one, id="same")])) == 4
+
+
+@pytest.mark.parametrize("kind", [Kind.FLOOR, Kind.IMPROVEMENT, Kind.CHAOS])
+def test_kinds_without_a_judge_are_known(kind: Kind) -> None:
+    criterion = replace(TTFT, kind=kind)
+    assert not judgeable(criterion)
+    (group,) = grouped([measurement("t", ["ttft_p95_ms"], samples=traffic(3))])
+    with pytest.raises(ValueError, match="has no judge of groups"):
+        list(assess(criterion, group))
+
+
+def test_live_evidence_has_no_judge_yet() -> None:
+    assert judgeable(TTFT)
+    assert not judgeable(replace(TTFT, source="live"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "measure"),
+    [(k, m) for k, measures in JUDGED.items() for m in measures if m is not Measure.ATTEMPTS],
+)
+def test_every_kind_that_is_listed_as_judged_has_a_judge(kind: Kind, measure: Measure) -> None:
+    criterion = replace(TTFT, kind=kind, measure=measure, margin=1.25)
+    assert only(criterion, paired(10), control="off").outcome in tuple(Outcome)
+
+
+def test_no_outcome_at_all_is_no_data() -> None:
+    assert worst([]) is Outcome.NO_DATA
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (grouped_digits(8_120), "8 120"),
+        (percent(0.0031), "0.31 %"),
+        (percent(0.0022, 0.0042), "0.22-0.42 %"),
+        (ms(0.612), "612 ms"),
+        (ms(0.59, float("inf")), "590-? ms"),
+    ],
+)
+def test_numbers_read_as_in_the_contract(text: str, expected: str) -> None:
+    assert text == expected
