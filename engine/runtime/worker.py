@@ -19,6 +19,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Final
 
 from engine.runtime.framing import FrameError, to_runtime
+from engine.runtime.light import leave_out_transformers
 
 if TYPE_CHECKING:  # mlx takes a second and a half to import; see above
     from engine.runtime.serving import Inbox
@@ -46,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _serve(options: argparse.Namespace, link: socket.socket, inbox: "Inbox") -> int:
+    leave_out_transformers()
     from engine.runtime.serving import Worker, load
 
     try:
