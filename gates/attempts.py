@@ -73,7 +73,9 @@ def read_attempts(path: Path) -> tuple[Attempt, ...]:
         attempts = tuple(_from_row(path, row) for row in rows)
     except EvidenceError:
         raise
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except OSError as error:  # without its path: the same folder elsewhere reads the same
+        raise EvidenceError(f"{path.name}: not readable: {error.strerror}") from error
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise EvidenceError(f"{path.name}: not readable: {error}") from error
     if not attempts:
         raise EvidenceError(f"{path.name}: empty")
@@ -90,4 +92,10 @@ def _from_row(path: Path, row: dict[str, Any]) -> Attempt:
     for key in ("attempt", "workers", "exit_status"):
         if type(row.get(key)) not in (int, NoneType):
             raise EvidenceError(f"{path.name}: {key} is {row[key]!r}; expected a whole number")
+    for key in ("run", "item", "phase", "outcome", "reason", "worker", "stage", "origin"):
+        if type(row.get(key)) not in (str, NoneType):
+            raise EvidenceError(f"{path.name}: {key} is {row[key]!r}; expected a text")
+    for key in ("criteria", "flags"):
+        if not all(isinstance(name, str) for name in row[key]):
+            raise EvidenceError(f"{path.name}: {key} are {row[key]!r}; expected texts")
     return Attempt(**row)

@@ -52,7 +52,9 @@ def verify(path: Path, *, config: Path | None = None, as_json: bool = False) -> 
         differences = recompute(path.parent, verdict, policy_beside(config))
     except ConfigError as error:
         return _refuse(str(error), USAGE, as_json=as_json)
-    except (OSError, ValueError, KeyError, TypeError, EvidenceError) as error:
+    except OSError as error:
+        return _refuse(f"{path}: cannot be verified: {error.strerror}", ERROR, as_json=as_json)
+    except (ValueError, KeyError, TypeError, EvidenceError) as error:
         return _refuse(f"{path}: cannot be verified: {error}", ERROR, as_json=as_json)
     if not differences and text != to_json(verdict):
         differences = ["the text is not canonical"]

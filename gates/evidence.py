@@ -23,6 +23,17 @@ ATTEMPTS_FILE: Final = "attempts.jsonl"
 VERDICT_FILE: Final = "verdict.json"
 
 
+#: What reading a file of the wrong form can raise.
+_MALFORMED: Final = (
+    ValueError,
+    IndexError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    RecursionError,
+)
+
+
 class EvidenceError(ValueError):
     """A file that cannot serve as evidence. The message names the file and what is wrong."""
 
@@ -105,7 +116,9 @@ def read_measurement(path: Path) -> Measurement:
         return _from_parts(header, [json.loads(row) for row in rows])
     except EvidenceError:
         raise
-    except (OSError, ValueError, IndexError, KeyError, TypeError, AttributeError) as error:
+    except OSError as error:  # without its path: the same folder elsewhere reads the same
+        raise EvidenceError(f"{path.name}: not readable: {error.strerror}") from error
+    except _MALFORMED as error:
         raise EvidenceError(f"{path.name}: not readable as evidence: {error}") from error
 
 
@@ -161,7 +174,7 @@ def _from_parts(header: dict[str, Any], rows: list[dict[str, Any]]) -> Measureme
         item=header["item"],
         attempt=header["attempt"],
         criteria=tuple(header["criteria"]),
-        arms={arm: EngineIdentity(**engine) for arm, engine in header["arms"].items()},
+        arms={arm: _engine(engine) for arm, engine in header["arms"].items()},
         machine=header["machine"],
         created=header["created"],
         valid=header["valid"],
@@ -172,11 +185,18 @@ def _from_parts(header: dict[str, Any], rows: list[dict[str, Any]]) -> Measureme
     )
 
 
+def _engine(row: dict[str, Any]) -> EngineIdentity:
+    for name, value in row.items():
+        if not isinstance(value, str):
+            raise TypeError(f"{name} of an engine is {value!r}; expected str")
+    return EngineIdentity(**row)
+
+
 def _check(row: dict[str, Any]) -> Check:
-    check = Check(**row)
-    if not isinstance(check.ok, bool):
-        raise TypeError(f"check {check.name!r}: ok is {check.ok!r}; allowed: true, false")
-    return check
+    for name, wanted in (("name", str), ("ok", bool), ("detail", str)):
+        if not isinstance(row.get(name, ""), wanted):
+            raise TypeError(f"{name} of a check is {row[name]!r}; expected {wanted.__name__}")
+    return Check(**row)
 
 
 def _check_header(header: dict[str, Any]) -> None:

@@ -30,8 +30,11 @@ def read_folder(folder: Path) -> Evidence:
         try:
             content = reader(path)
             files.append(_file(folder, path))
-        except (EvidenceError, OSError) as error:
+        except EvidenceError as error:
             problems.append(str(error))
+            return None
+        except OSError as error:
+            problems.append(f"{path.name}: not readable: {error.strerror}")
             return None
         return content
 

@@ -8,7 +8,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from hashlib import sha256
 from pathlib import Path
@@ -168,7 +168,17 @@ def _check_keys(parsed: Any) -> None:
     expected = {item.name for item in fields(Verdict)}
     if parsed.keys() != expected:
         raise ValueError(f"keys that differ: {', '.join(sorted(parsed.keys() ^ expected))}")
-    steps = parsed["transition"]["each"]
+    subject = parsed["subject"]
+    for value in (parsed["environment"], subject["models"], subject["epochs"]):
+        if not isinstance(value, dict):
+            raise TypeError(f"expected an object, given {value!r}")
+    for name in ("created", "expires"):
+        if datetime.fromisoformat(parsed[name]).utcoffset() is None:
+            raise ValueError(f"{name} {parsed[name]!r} has no zone")
+    _check_steps(parsed["transition"]["each"])
+
+
+def _check_steps(steps: dict[str, Any]) -> None:
     if not set(steps) <= set(FLAGS):
         raise ValueError(f"flags {', '.join(steps)}; allowed: {', '.join(FLAGS)}")
     for flag, step in steps.items():

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 from gate_builders import TIMING, answers, attempts, head, healthy, policy, swapped
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from engine.config import packaged
 from gates.attempts import Attempt, append_attempt, read_attempts
 from gates.cli import judge_folder, verify
-from gates.evidence import EvidenceError, Measurement, read_measurement, write_measurement
+from gates.evidence import Check, EvidenceError, Measurement, read_measurement, write_measurement
 from gates.reader import read_folder
 from gates.recompute import recompute
 from gates.verdict import from_json
@@ -163,6 +165,16 @@ def test_spoilt_evidence_holds_and_is_not_verified(copy: Path, spoil: Change) ->
     assert judge_folder(copy) == 10
 
 
+@pytest.mark.parametrize("spoil", [lose_attempts, garbage, leave_folder])
+def test_a_folder_that_was_moved_verifies_as_before(
+    copy: Path, tmp_path: Path, spoil: Change
+) -> None:
+    spoil(copy)
+    assert judge_folder(copy) == 10
+    moved = copy.rename(tmp_path / "moved")
+    assert verify(moved / "verdict.json") == 0
+
+
 def test_errors_in_the_treatment_exit_with_rollback(tmp_path: Path) -> None:
     folder = fill(tmp_path / "bad", swapped(healthy(), answers(failed=60)))
     assert judge_folder(folder, as_json=True) == 20
@@ -211,6 +223,8 @@ def test_a_policy_that_cannot_serve_is_a_usage_error(judged: Path, tmp_path: Pat
         ('"attempt": 1', '"attempt": "1"', "attempt is '1'; expected int"),
         ("phase5.evidence/1", "phase5.evidence/9", "allowed: 'phase5.evidence/1'"),
         ('"arms": {', '"arms": {"x": {}, ', "missing"),
+        ('"flag_set": "all"', '"flag_set": 7', "flag_set of an engine is 7; expected str"),
+        ('"criteria": [', '"criteria": [3, ', "a criterion is 3"),
     ],
 )
 def test_a_header_of_the_wrong_form_is_refused(
@@ -222,9 +236,48 @@ def test_a_header_of_the_wrong_form_is_refused(
         read_measurement(path)
 
 
-def test_a_row_of_the_wrong_type_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('"workers":2', '"workers":"2"', "workers is '2'; expected a whole number"),
+        ('"run":"r"', '"run":7', "run is 7; expected a text"),
+        ('"workers":2', '"criteria":[1]', "criteria are"),
+        ('"kind":"session"', '"kind":"magic"', "'magic' is not a valid Kind"),
+        ("phase5.attempts/1", "phase5.attempts/2", "allowed: 'phase5.attempts/1'"),
+        ('"workers":2', '"unheard_of":2', "unheard_of"),
+        ("{", "[" * 100_000, "not readable"),
+    ],
+)
+def test_an_attempt_of_the_wrong_form_is_refused(
+    tmp_path: Path, old: str, new: str, message: str
+) -> None:
     path = tmp_path / "attempts.jsonl"
     append_attempt(path, Attempt(kind=head().kind, run="r", workers=2))
-    edit(path, '"workers":2', '"workers":"2"')
-    with pytest.raises(EvidenceError, match="workers is '2'; expected a whole number"):
+    edit(path, old, new)
+    with pytest.raises(EvidenceError, match=message):
         read_attempts(path)
+
+
+@settings(max_examples=50)
+@given(st.binary(max_size=60), st.integers(0, 400))
+def test_bytes_that_strayed_into_a_file_are_never_read_as_it_was(
+    judged: Path, stray: bytes, at: int
+) -> None:
+    path = timing(judged)
+    whole = path.read_bytes()
+    spoilt = whole[:at] + stray + whole[at:]
+    other = judged.parent / "strayed.jsonl"
+    other.write_bytes(spoilt)
+    try:
+        read = read_measurement(other)
+    except EvidenceError:
+        return
+    assert read.samples == read_measurement(path).samples
+
+
+@pytest.mark.parametrize("ok", ["yes", 1, None])
+def test_a_check_whose_answer_is_neither_yes_nor_no_is_refused(tmp_path: Path, ok: object) -> None:
+    checks = (Check(name="ready", ok=ok),)  # type: ignore[arg-type]  # as a careless test writes it
+    path = write_measurement(tmp_path, replace(healthy()[0], checks=checks))
+    with pytest.raises(EvidenceError, match=r"ok of a check is .*; expected bool"):
+        read_measurement(path)

@@ -101,6 +101,9 @@ def test_the_schema_refuses_what_is_no_verdict(change: dict[str, Any]) -> None:
         ('{"schema": "phase5.verdict/1"}', "keys that differ: created, criteria"),
         (to_json(good()).replace('"promote"', '"ship it"'), "'ship it' is not a valid"),
         (to_json(good()).replace('"off"', '"moon"'), "goes from 'moon'"),
+        (to_json(good()).replace("+00:00", ""), "has no zone"),
+        (to_json(good()).replace("2026-", "soon-"), "Invalid isoformat"),
+        (to_json(good()).replace('"models": {', '"models": 3, "more": {'), "given 3"),
         (to_json(good()).replace("http2_transport", "magic"), "flags .*magic.*; allowed: "),
     ],
 )
