@@ -166,7 +166,12 @@ class Adapter:
 
         More prompts than fit into a turn would share it, and all be late together.
         """
-        room = self._pace.budget(decoding=True) - sum(self._unread())
+        unread = self._unread()
+        if 1 in unread:
+            # Those rows join the decoding batch in this turn, which copies all of its KV:
+            # newcomers that begin one turn later join as one group, at half of the copies.
+            return
+        room = self._pace.budget(decoding=True) - sum(unread)
         while self._pending and room > 0 and self._row_is_free():
             request = self._pending.popleft()
             try:
