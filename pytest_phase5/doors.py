@@ -132,3 +132,15 @@ def required_by_add_ons(config: pytest.Config) -> tuple[str, ...]:
     """Criteria that implementations of `pytest_phase5_criteria` require."""
     answers = config.hook.pytest_phase5_criteria(config=config)
     return tuple(sorted({str(name) for names in answers for name in names or ()}))
+
+
+def demanded(config: pytest.Config, settings: Settings) -> frozenset[str]:
+    """The criteria that the doors of the judged flags demand, and those of add-ons.
+
+    Raises:
+        pytest.UsageError: as `judged_flags`.
+    """
+    policy = policy_of(settings)
+    steps = judged_flags(settings).steps.values()
+    listed = {criterion.id for step in steps for criterion in policy.required(step)}
+    return frozenset(listed.union(required_by_add_ons(config)))

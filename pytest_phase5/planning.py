@@ -13,9 +13,10 @@ from typing import Any, Final
 
 import pytest
 
+from pytest_phase5.doors import demanded
 from pytest_phase5.markers import marked, slos
 from pytest_phase5.options import SUITE_INI
-from pytest_phase5.recording import PLAN, WORKER_INPUT, worker_input
+from pytest_phase5.recording import PLAN, SETTINGS, WORKER_INPUT, worker_input
 
 #: Where the packaged suite stands.
 SUITE: Final = Path(__file__).resolve().parent / "suite"
@@ -41,6 +42,7 @@ class Plan:
 
     config: pytest.Config
     named: tuple[Path, ...]
+    demanded: frozenset[str]  #: what the doors ask for: the suite brings no more than that
     unmarked: int = 0
     skipped_files: list[str] = field(default_factory=list)
     _planned: list[pytest.Item] = field(default_factory=list)
@@ -90,10 +92,10 @@ class Plan:
         return found
 
     def _wanted(self, item: pytest.Item) -> bool:
-        return (
-            marked(item, gating=True)
-            or SUITE in item.path.parents
-            or any(path == item.path or path in item.path.parents for path in self.named)
+        if SUITE in item.path.parents:
+            return any(mark.criterion in self.demanded for mark in slos(item))
+        return marked(item, gating=True) or any(
+            path == item.path or path in item.path.parents for path in self.named
         )
 
     def _row(self, kind: str, name: str, item: pytest.Item) -> dict[str, Any]:
@@ -110,7 +112,7 @@ def begin_plan(config: pytest.Config) -> None:
     """Plan in this process: the only one, or a worker of pytest-xdist."""
     named = _named_paths(config)
     add_suite(config)
-    plan = config.stash[PLAN] = Plan(config, named)
+    plan = config.stash[PLAN] = Plan(config, named, demanded(config, config.stash[SETTINGS]))
     config.pluginmanager.register(plan, "phase5-plan")
 
 

@@ -7,6 +7,7 @@ import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -110,3 +111,22 @@ def test_the_written_test_is_collected(installed: Installed, tmp_path: Path) -> 
     done = installed.run(*command, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "tests/test_slo.py::" in done.stdout
+
+
+def test_a_gate_from_the_wheel_promotes_the_healthy_engine(
+    installed: Installed, tmp_path: Path
+) -> None:
+    """The main job as a user runs it: `phase5 init`, then the whole gate on real models."""
+    assert installed.phase5("init", cwd=tmp_path).returncode == 0
+    gate = ["-m", "pytest", "-p", "no:asyncio", "--phase5-gate=canary", "--phase5-from=off"]
+    done = installed.run(*gate, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    text = (tmp_path / "phase5-report" / "verdict.json").read_text(encoding="utf-8")
+    verdict = json.loads(text)
+    schema = json.loads((installed.packages / "gates" / "verdict.schema.json").read_text())
+    jsonschema.validate(verdict, schema)
+    assert verdict["verdict"] == "promote"
+    assert verdict["dry_run"] is True
+    assert set(verdict["flags"].values()) == {"promote"}
+    verified = installed.phase5("gate", "verify", cwd=tmp_path)
+    assert verified.returncode == 0, verified.stdout + verified.stderr
