@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from engine.runtime.interface import ReplicaState
 from engine.server import admin
 from engine.server.api import GenerateRoute
 from engine.server.engine import Engine
@@ -83,8 +84,11 @@ async def _status(request: Request) -> Response:
     return JSONResponse(status(_engine(request)))
 
 
-async def _livez(_request: Request) -> Response:
-    return JSONResponse({"live": True})
+async def _livez(request: Request) -> Response:
+    """Dead once no replica will ever serve again: only a restart of the engine helps."""
+    states = [replica.state for replica in _engine(request).runtime.replicas()]
+    live = any(state is not ReplicaState.FAILED for state in states)
+    return JSONResponse({"live": live}, status_code=200 if live else 503)
 
 
 async def _readyz(request: Request) -> Response:

@@ -39,7 +39,7 @@ class Dispatcher:
         self._registry = registry
         self._deadline_seconds = deadline_seconds
         self._clock = clock
-        self._streams: dict[int, Stream] = {}
+        self.streams: dict[int, Stream] = {}
         self._uids = count(1)
         self._idle = asyncio.Event()
         self._idle.set()
@@ -86,7 +86,7 @@ class Dispatcher:
         decision = self.queue.offer(ticket, now)
         if isinstance(decision, Reject):
             raise _shed(decision)
-        self._streams[stream.uid] = stream
+        self.streams[stream.uid] = stream
         self._idle.clear()
         self._registry.admit(stream.uid, stream.flags, ticket.prompt_tokens, arrived)
         if isinstance(decision, Admit):
@@ -97,8 +97,8 @@ class Dispatcher:
 
     def close(self, stream: Stream) -> None:
         """Give up a stream's place, running or waiting, and start who is next."""
-        del self._streams[stream.uid]
-        if not self._streams:
+        del self.streams[stream.uid]
+        if not self.streams:
             self._idle.set()
         self._runtime.cancel(stream.uid)  # it may have ended by a stop string, or by its client
         if not self.queue.cancel(stream.uid):
@@ -118,7 +118,7 @@ class Dispatcher:
 
     def abort(self, error: ApiError) -> None:
         """End every live stream with an error."""
-        for stream in self._streams.values():
+        for stream in self.streams.values():
             stream.post(error)
 
     async def idle(self) -> None:
@@ -126,14 +126,14 @@ class Dispatcher:
         await self._idle.wait()
 
     def _start(self, ticket: Ticket) -> None:
-        stream = self._streams[ticket.stream_id]
+        stream = self.streams[ticket.stream_id]
         stream.times.submitted = self._clock()
         self._registry.start(stream.uid, stream.times.submitted)
         self._runtime.submit(stream.submission(reuse_prefix=ticket.pipeline), stream)
 
     def _expire(self) -> None:
         for ticket in self.queue.expired(self._clock()):
-            self._streams[ticket.stream_id].post(_late(self._deadline_seconds))
+            self.streams[ticket.stream_id].post(_late(self._deadline_seconds))
 
 
 def _shed(decision: Reject) -> ApiError:

@@ -75,7 +75,7 @@ class Listener:
             ssl_cert=tls and tls.cert,
             ssl_key=tls and tls.key,
         )
-        self._task = asyncio.create_task(self._server.serve(), name=f"listener {self.url}")
+        self.task = asyncio.create_task(self._server.serve(), name=f"listener {self.url}")
 
     def close(self) -> None:
         """Take no more connections and say goodbye; what is open goes on to its end."""
@@ -83,7 +83,7 @@ class Listener:
 
     async def closed(self) -> bool:
         """Wait until everything open has ended, `STOP_SECONDS` at most. Whether it has."""
-        done, _ = await asyncio.wait({self._task}, timeout=STOP_SECONDS)
+        done, _ = await asyncio.wait({self.task}, timeout=STOP_SECONDS)
         return bool(done)
 
 

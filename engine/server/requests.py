@@ -14,6 +14,7 @@ from msgspec import Meta
 
 from engine.runtime.messages import Sampling
 from engine.server.errors import ApiError, bad_request
+from engine.server.text import TextError
 
 #: Tokens generated when the request does not say: long enough for an answer to a question.
 DEFAULT_MAX_TOKENS: Final = 512
@@ -135,7 +136,7 @@ class Encoder(Protocol):
         """Token ids are below this."""
 
     def encode_chat(self, messages: list[dict[str, str]]) -> list[int]:
-        """Tokens of a conversation under the model's chat template."""
+        """Tokens of a conversation under the model's chat template; raises `TextError`."""
 
     def encode(self, text: str) -> list[int]:
         """Tokens of plain text."""
@@ -184,7 +185,7 @@ def plan(request: ChatRequest | CompletionRequest, codec: Encoder, drawn_seed: i
     `drawn_seed` serves when the request gives none: a replay needs one.
 
     Raises:
-        ApiError: 400 for an empty prompt, 422 when it does not fit into the context.
+        ApiError: 400 for an empty or impossible prompt, 422 when it does not fit into the context.
     """
     prompt = _prompt_tokens(request, codec)
     seed = drawn_seed if request.seed is None else request.seed
@@ -252,7 +253,10 @@ def _explained(message: str) -> ApiError:
 def _prompt_tokens(request: ChatRequest | CompletionRequest, codec: Encoder) -> list[int]:
     if isinstance(request, ChatRequest):
         turns = [{"role": turn.role, "content": turn.text()} for turn in request.messages]
-        return codec.encode_chat(turns)
+        try:
+            return codec.encode_chat(turns)
+        except TextError as error:
+            raise bad_request(str(error), "messages", "invalid_messages") from error
     prompt = _single(request.prompt)
     tokens = codec.encode(prompt) if isinstance(prompt, str) else prompt
     if not tokens:

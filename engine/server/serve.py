@@ -185,7 +185,8 @@ async def _serve(plan: _Plan, starting: _Starting) -> int:
         starting.active = False
         front.announce()
         stop.on_hangup(front.reload)
-        await stop.requested.wait()
+        if await stop.unless(asyncio.create_task(front.broken())):
+            return FAILED
         await front.drain()
         return OK
     finally:
@@ -207,13 +208,15 @@ class _StopSignals:
         self._loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._arrived)
+        self.on_hangup(lambda: None)  # nothing to reload yet, and no reason to die
 
     async def unless(self, task: asyncio.Task[None]) -> bool:
-        """Wait for a task. False when a stop was asked for before it was done."""
+        """Wait for a task. False when a stop was asked for first; the task is then cancelled."""
         waiter = asyncio.create_task(self.requested.wait())
         await asyncio.wait({task, waiter}, return_when=asyncio.FIRST_COMPLETED)
         waiter.cancel()
         if not task.done():
+            task.cancel()
             return False
         task.result()
         return True
@@ -242,7 +245,10 @@ class _Front:
         self._engine = engine
         self._second = SecondPort(app, engine.ports, plan.host, plan.h2_port, tls)
         self._first = Listener(app, sock, host=plan.host)
-        self._tasks = [asyncio.create_task(engine.tick()), asyncio.create_task(engine.watch_slos())]
+        self._tasks = [
+            asyncio.create_task(engine.tick(), name="the limit's clock"),
+            asyncio.create_task(engine.watch_slos(), name="the SLO watch"),
+        ]
         engine.ports.http = self._first.url
         engine.http2_port = self._second
         if wants_http2(engine.features.states):
@@ -263,6 +269,14 @@ class _Front:
             self._engine.reload()
         except (ConfigError, ListenError) as error:
             log.warning("reload refused, the old configuration serves on: %s", error)
+
+    async def broken(self) -> None:
+        """Wait until a part ends that must not end: an engine without it only seems to serve."""
+        parts = {*self._tasks, self._first.task}
+        done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            fault = None if task.cancelled() else task.exception()
+            log.error("%s ended by itself: %r", task.get_name(), fault)
 
     async def drain(self) -> None:
         """Let live streams finish; end those that outlive the deadline with an error event."""

@@ -36,8 +36,9 @@ class StopScanner:
         return rest
 
     def _first_stop(self, text: str) -> int | None:
-        found = [at for stop in self._stops if (at := text.find(stop)) >= 0]
-        return min(found, default=None)
+        """Where the stop string begins that is complete first, the longest if several are."""
+        found = [(at + len(stop), at) for stop in self._stops if (at := text.find(stop)) >= 0]
+        return min(found)[1] if found else None
 
     def _undecided(self, text: str) -> int:
         """Length of the longest tail that begins a stop string."""

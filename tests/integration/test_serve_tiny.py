@@ -1,0 +1,201 @@
+"""`phase5 serve --model tiny` as its users meet it: a process, a port, the official client."""
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+from openai import OpenAI
+
+SERVE = (sys.executable, "-P", "-m", "pytest_phase5.cli", "serve")
+#: Far above what a start takes; a machine under load must not fail the tests.
+PATIENCE = 120.0
+QUESTION = [{"role": "user", "content": "Where is Paris?"}]
+
+
+class Served:
+    """A running engine."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.url = ""
+        self.h2_url = ""
+
+    def read_addresses(self, *, http2: bool) -> None:
+        assert self.process.stdout is not None
+        assert select.select([self.process.stdout], [], [], PATIENCE)[0], "the engine said nothing"
+        self.url = self.process.stdout.readline().removeprefix("ready ").strip()
+        if http2:
+            self.h2_url = self.process.stdout.readline().removeprefix("ready-h2 ").strip()
+
+    def client(self) -> OpenAI:
+        return OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0, timeout=PATIENCE)
+
+    def children(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def status(self) -> dict[str, object]:
+        document: dict[str, object] = httpx.get(f"{self.url}/v1/status", timeout=PATIENCE).json()
+        return document
+
+
+@contextmanager
+def serving(folder: Path, flags: str = "off") -> Iterator[Served]:
+    with (folder / "stderr").open("w") as stderr:
+        process = subprocess.Popen(
+            [*SERVE, "--model", "tiny", "--port", "0", "--flags", flags],
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+        )
+    served = Served(process)
+    try:
+        served.read_addresses(http2=flags == "all")
+        yield served
+    finally:
+        if process.poll() is None:
+            process.terminate()
+        process.wait(PATIENCE)
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with serving(tmp_path_factory.mktemp("engine"), "all") as served:
+        yield served
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "it never became so"
+        time.sleep(0.02)
+
+
+def test_the_official_client_gets_the_same_text_whole_and_streamed(engine: Served) -> None:
+    with engine.client() as client:
+        whole = client.chat.completions.create(model="tiny", messages=QUESTION, max_tokens=12)
+        chunks = client.chat.completions.create(
+            model="tiny",
+            messages=QUESTION,
+            max_tokens=12,
+            stream=True,
+            stream_options={"include_usage": True},
+        )
+        got = list(chunks)
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in got if chunk.choices)
+    assert text == whole.choices[0].message.content != ""
+    assert whole.choices[0].finish_reason == "length"
+    assert got[-1].usage is not None
+    assert got[-1].usage.completion_tokens == 12
+
+
+def test_a_seed_repeats_a_sampled_answer(engine: Served) -> None:
+    with engine.client() as client:
+        texts = [
+            client.completions.create(
+                model="tiny", prompt="Once", max_tokens=12, temperature=1, seed=seed
+            )
+            .choices[0]
+            .text
+            for seed in (7, 7, 8)
+        ]
+    assert texts[0] == texts[1] != texts[2]
+
+
+def test_a_stop_string_may_span_tokens(engine: Served) -> None:
+    with engine.client() as client:
+        ask = {"model": "tiny", "prompt": "Once", "max_tokens": 12}
+        text = client.completions.create(**ask).choices[0].text
+        stop = text[len(text) // 2 - 3 : len(text) // 2 + 3]
+        choice = client.completions.create(**ask, stop=[stop]).choices[0]
+    assert choice.text == text[: text.index(stop)]
+    assert choice.finish_reason == "stop"
+
+
+def test_the_second_port_speaks_http2_and_is_announced(engine: Served) -> None:
+    body = {"model": "tiny", "messages": QUESTION, "max_tokens": 1}
+    answer = httpx.post(f"{engine.url}/v1/chat/completions", json=body, timeout=PATIENCE)
+    port = engine.h2_url.rpartition(":")[2]
+    assert f'h2c=":{port}"' in answer.headers["alt-svc"]
+    endpoints = engine.status()["endpoints"]
+    assert isinstance(endpoints, dict)
+    assert endpoints["http2"] == engine.h2_url
+
+
+def test_sigterm_lets_a_stream_finish_and_leaves_nothing(tmp_path: Path) -> None:
+    with serving(tmp_path) as served, served.client() as client:
+        children = served.children()
+        assert children
+        stream = client.chat.completions.create(
+            model="tiny",
+            messages=QUESTION,
+            max_tokens=400,
+            stream=True,
+            extra_body={"ignore_eos": True},
+        )
+        chunks = iter(stream)
+        next(chunks)
+        served.process.send_signal(signal.SIGTERM)
+        reasons = [chunk.choices[0].finish_reason for chunk in chunks]
+        assert reasons[-1] == "length"
+        assert served.process.wait(PATIENCE) == 0
+        assert not any(child.is_running() for child in children)
+
+
+def test_sigkill_of_the_front_end_leaves_no_child(tmp_path: Path) -> None:
+    with serving(tmp_path) as served:
+        children = served.children()
+        assert children
+        served.process.kill()
+        until(lambda: not any(_alive(child) for child in children))
+
+
+def _alive(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def fails(*options: str) -> tuple[int, str]:
+    answer = subprocess.run(
+        [*SERVE, *options], capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    assert answer.stdout == ""
+    lines = answer.stderr.splitlines()
+    assert len(lines) == 1, answer.stderr
+    return answer.returncode, lines[0]
+
+
+def test_a_port_in_use_is_told_in_one_line(engine: Served) -> None:
+    port = engine.url.rpartition(":")[2]
+    code, line = fails("--model", "tiny", "--port", port)
+    assert code == 2
+    assert port in line
+    assert "in use" in line
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--model", "nowhere/at/all"), ("nowhere/at/all", "smollm2-135m")),
+        (("--config", os.devnull), (os.devnull, "empty")),
+        (("--model", "tiny", "--tls-cert", "cert.pem"), ("--tls-key",)),
+    ],
+)
+def test_what_cannot_serve_is_told_in_one_line(
+    options: tuple[str, ...], words: tuple[str, ...]
+) -> None:
+    code, line = fails(*options)
+    assert code == 2
+    assert all(word in line for word in words)
