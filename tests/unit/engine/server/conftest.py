@@ -1,7 +1,7 @@
 """A runtime without a model, a codec without a vocabulary, and an engine made of both."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from engine.runtime.messages import Prefill, Submit, Token
 from engine.server.app import create_app
 from engine.server.engine import Clocks, Engine
 from engine.server.settings import Settings
+from engine.server.streams import GONE
 
 EOS = 0
 
@@ -140,6 +141,12 @@ class Bench:
         transport = httpx.ASGITransport(app=self.app, client=(address, 5))
         return httpx.AsyncClient(transport=transport, base_url="http://engine")
 
+    def leave(self, which: int) -> None:
+        """The client of a live or waiting stream goes away."""
+        streams = list(self.engine.dispatcher.streams.values())
+        if streams:
+            streams[which % len(streams)].post(GONE)
+
     def post(self, path: str = "/v1/chat/completions", **body: Any) -> httpx.Response:
         """One request in an event loop of its own."""
         headers = body.pop("headers", {})
@@ -173,8 +180,29 @@ class Bench:
 MakeBench = Callable[..., Bench]
 
 
+def build(
+    path: Path,
+    yaml: str,
+    *,
+    flags: FlagSet | None,
+    runtime: FakeRuntime,
+    clocks: Clocks | None = None,
+) -> Bench:
+    path.write_text(yaml)
+    engine = Engine(
+        settings=Settings.read(path, flags),
+        model=FakeModel(),
+        runtime=runtime,
+        codec=FakeCodec(),
+        commit="c0ffee",
+        engine_id="here",
+        clocks=clocks,
+    )
+    return Bench(engine, runtime)
+
+
 @pytest.fixture
-def make_bench(tmp_path: Path) -> Iterator[MakeBench]:
+def make_bench(tmp_path: Path) -> MakeBench:
     """Make an engine: `yaml` is its configuration, `flags` as `--flags`."""
 
     def make(
@@ -185,22 +213,22 @@ def make_bench(tmp_path: Path) -> Iterator[MakeBench]:
         clocks: Clocks | None = None,
     ) -> Bench:
         path = tmp_path / "runtime.yaml"
-        path.write_text(yaml)
-        runtime = runtime or FakeRuntime()
-        engine = Engine(
-            settings=Settings.read(path, flags),
-            model=FakeModel(),
-            runtime=runtime,
-            codec=FakeCodec(),
-            commit="c0ffee",
-            engine_id="here",
-            clocks=clocks,
-        )
-        return Bench(engine, runtime)
+        return build(path, yaml, flags=flags, runtime=runtime or FakeRuntime(), clocks=clocks)
 
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
+def make_bench_anew(tmp_path_factory: pytest.TempPathFactory) -> MakeBench:
+    """As `make_bench`, for Hypothesis, whose examples share their fixtures."""
+    folder = tmp_path_factory.mktemp("engine")
+
+    def make(yaml: str, runtime: FakeRuntime) -> Bench:
+        return build(folder / "runtime.yaml", yaml, flags=frozenset(), runtime=runtime)
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def fake_runtime() -> type[FakeRuntime]:
     return FakeRuntime
