@@ -1,8 +1,8 @@
 """The real engine behind a proxy that spoils it, for proving that the gate notices.
 
-    python tests/engines/faulty.py --fault errors=0.02 -- --model tiny --flags all --port 0
+    python tests/engines/faulty.py --fault errors=0.02 --model tiny --flags all --port 0
 
-Everything behind `--` goes to `phase5 serve`. With `--flags off` nothing is spoiled: the
+Everything but `--fault` goes to `phase5 serve`. With `--flags off` nothing is spoiled: the
 control arm stays the healthy engine, behind the same proxy. Faults:
 
 - `errors=SHARE`: that share of the completions is answered with 500;
@@ -90,9 +90,7 @@ async def main() -> int:
     """Serve until told to stop; returns the engine's exit status."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--fault", type=read_fault, default=("none", 0.0))
-    parser.add_argument("engine", nargs=argparse.REMAINDER)
-    options = parser.parse_args()
-    arguments = [argument for argument in options.engine if argument != "--"]
+    options, arguments = parser.parse_known_args()
     flags = arguments[arguments.index("--flags") + 1] if "--flags" in arguments else "off"
     fault = options.fault if flags != "off" else ("none", 0.0)
 
