@@ -14,8 +14,9 @@ from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
 from engine.core.flags import HTTP2_TRANSPORT, joined
-from engine.server.engine import Call, Engine
+from engine.server.engine import Engine
 from engine.server.errors import ApiError
+from engine.server.parts import Call
 from engine.server.requests import RequestT, assignment_key, parse, plan
 from engine.server.responses import Shape
 from engine.server.streams import GONE, ClientGone, Stream, Times

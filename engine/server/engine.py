@@ -2,11 +2,8 @@
 
 import asyncio
 import logging
-import time
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from engine import __version__
 from engine.config import ConfigError
@@ -18,11 +15,12 @@ from engine.server.dispatch import Dispatcher
 from engine.server.errors import ApiError
 from engine.server.features import Features, wants_http2
 from engine.server.metrics import Build, Live, Metrics
+from engine.server.parts import Call, Clocks, Codec, Http2Port, Ports
 from engine.server.recent import Ended
-from engine.server.requests import Encoder, Job
+from engine.server.requests import Job
 from engine.server.settings import Settings
 from engine.server.sockets import ListenError
-from engine.server.streams import Detokenizer, Stream, Times
+from engine.server.streams import Stream, Times
 
 if TYPE_CHECKING:
     from engine.runtime.models import ModelFiles
@@ -31,52 +29,6 @@ log = logging.getLogger("engine.server")
 
 #: How often the limit is brought up to date when no stream does it.
 TICK_SECONDS: Final = 0.5
-
-
-class Codec(Encoder, Protocol):
-    """Tokens and text of a model."""
-
-    def detokenizer(self) -> Detokenizer:
-        """A fresh one, for one stream."""
-
-
-@dataclass(slots=True, kw_only=True)
-class Ports:
-    """Where the engine answers; `http2` is None while the second port is closed."""
-
-    http: str = ""
-    http2: str | None = None
-    #: The second port was open once: clients may remember it and must be told that it is not.
-    http2_was_open: bool = False
-
-
-class Http2Port(Protocol):
-    """The second port, opened and closed by a reload; `listeners.SecondPort` is the real one."""
-
-    def open(self) -> None:
-        """Open it, if it is not open; raises `ListenError`."""
-
-    def close(self) -> object:
-        """Close it, if it is open."""
-
-
-@dataclass(slots=True, kw_only=True)
-class Clocks:
-    """`now` never goes back; `wall` is seconds since 1970."""
-
-    now: Callable[[], float] = time.monotonic
-    wall: Callable[[], float] = time.time
-
-
-@dataclass(slots=True, kw_only=True)
-class Call:
-    """One request from its first byte: who asks, over what, and in which arm."""
-
-    request_id: str
-    protocol: str
-    key: str | None
-    flags: FlagSet
-    times: Times
 
 
 class Engine:

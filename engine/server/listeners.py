@@ -16,7 +16,7 @@ from granian.constants import HTTPModes, Interfaces
 from granian.server.embed import Server
 from starlette.types import ASGIApp
 
-from engine.server.engine import Ports
+from engine.server.parts import Ports
 from engine.server.sockets import BACKLOG, bind
 
 #: Requests that may be open at once. Admission decides over load, so this only has to be

@@ -13,16 +13,15 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
-from engine.config import ConfigError, packaged
-from engine.core.flags import FlagSet
+from engine.config import ConfigError
 from engine.runtime.interface import Runtime, RuntimeStartError
-from engine.runtime.models import ModelError, ModelFiles, resolve_model
+from engine.runtime.models import ModelError
 from engine.runtime.supervisor import Supervisor
-from engine.server.settings import Settings, engine_id
+from engine.server.options import Plan, ServeOptions, UsageError, resolve
+from engine.server.settings import engine_id
 from engine.server.sockets import ListenError, bind
 
 if TYPE_CHECKING:
@@ -30,53 +29,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("engine.server")
 
-GivenT = TypeVar("GivenT")
-
 #: After the drain's deadline the streams have this long to send their error event.
 _LAST_WORDS_SECONDS: Final = 1.0
 
 OK, FAILED, USAGE = 0, 1, 2
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServeOptions:
-    """The command line of `phase5 serve`; None leaves it to the configuration.
-
-    Attributes:
-        model: a built-in name, a directory, or a Hugging Face id.
-        config: a runtime.yaml; None searches `./config`, then the packaged one.
-        host: address to listen on.
-        port: 0 takes a free one.
-        h2_port: of the second port; 0 takes a free one.
-        flags: at 100 %, all others at 0 %, whatever the configuration says.
-        tls_cert: certificate chain for the second port.
-        tls_key: its key.
-    """
-
-    model: str | None = None
-    config: Path | None = None
-    host: str | None = None
-    port: int | None = None
-    h2_port: int | None = None
-    flags: FlagSet | None = None
-    tls_cert: Path | None = None
-    tls_key: Path | None = None
-
-
-class UsageError(ValueError):
-    """Options that do not fit together. The message says what is allowed."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Plan:
-    """Options and configuration resolved: nothing is left to look up."""
-
-    settings: Settings
-    model: ModelFiles
-    host: str
-    port: int
-    h2_port: int
-    tls: tuple[Path, Path] | None
+__all__ = ["ServeOptions", "run", "serve"]
 
 
 def run(options: ServeOptions) -> int:
@@ -88,7 +46,7 @@ def run(options: ServeOptions) -> int:
     """
     starting = _configure_logging()
     try:
-        return asyncio.run(_serve(_plan(options), starting))
+        return asyncio.run(_serve(resolve(options), starting))
     except (ConfigError, ModelError, UsageError, ListenError) as error:
         return _failed(error, USAGE)
     except RuntimeStartError as error:
@@ -102,7 +60,7 @@ async def serve(options: ServeOptions) -> int:
         ConfigError, ModelError, UsageError, ListenError: it cannot serve as asked.
         RuntimeStartError: the model's process does not start.
     """
-    return await _serve(_plan(options), _Starting())
+    return await _serve(resolve(options), _Starting())
 
 
 class _Starting(logging.Filter):
@@ -132,45 +90,7 @@ def _failed(error: Exception, code: int) -> int:
     return code
 
 
-def _plan(options: ServeOptions) -> _Plan:
-    settings = Settings.read(_config_path(options.config), options.flags)
-    server = settings.config.server
-    tls = _tls(options)  # before the model: it may take a download to resolve
-    return _Plan(
-        settings=settings,
-        model=resolve_model(_given(options.model, settings.config.runtime.model)),
-        host=_given(options.host, server.host),
-        port=_given(options.port, server.port),
-        h2_port=_given(options.h2_port, server.h2_port),
-        tls=tls,
-    )
-
-
-def _given(option: GivenT | None, configured: GivenT) -> GivenT:
-    return configured if option is None else option
-
-
-def _config_path(given: Path | None) -> Path:
-    """The option, else `./config/runtime.yaml` when it is there, else the packaged one."""
-    if given is not None:
-        return given
-    here = Path("config/runtime.yaml")
-    return here if here.is_file() else packaged("runtime.yaml")
-
-
-def _tls(options: ServeOptions) -> tuple[Path, Path] | None:
-    cert, key = options.tls_cert, options.tls_key
-    if cert is None and key is None:
-        return None
-    if cert is None or key is None:
-        raise UsageError("--tls-cert and --tls-key go together; only one was given")
-    for option, path in (("--tls-cert", cert), ("--tls-key", key)):
-        if not path.is_file():
-            raise UsageError(f"{option} {path}: no such file; expected PEM")
-    return cert, key
-
-
-async def _serve(plan: _Plan, starting: _Starting) -> int:
+async def _serve(plan: Plan, starting: _Starting) -> int:
     stop = _StopSignals()
     sock = bind(plan.host, plan.port)
     config = plan.settings.config
@@ -235,7 +155,7 @@ class _StopSignals:
 class _Front:
     """Both ports and the engine's own tasks."""
 
-    def __init__(self, engine: "Engine", plan: _Plan, sock: socket.socket) -> None:
+    def __init__(self, engine: "Engine", plan: Plan, sock: socket.socket) -> None:
         from engine.server.app import create_app
         from engine.server.features import wants_http2
         from engine.server.listeners import Listener, SecondPort, Tls
@@ -297,7 +217,7 @@ class _Front:
                 log.warning("%s: connections outlived the stop", listener.url)
 
 
-def _make_engine(plan: _Plan, runtime: Runtime, port: int) -> "Engine":
+def _make_engine(plan: Plan, runtime: Runtime, port: int) -> "Engine":
     """Import and build the front end, in a thread beside the starting runtime."""
     from engine.server import app, listeners  # noqa: F401 - imported here to save time later
     from engine.server.engine import Engine

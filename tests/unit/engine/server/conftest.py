@@ -13,7 +13,8 @@ from engine.core.flags import FlagSet
 from engine.runtime.interface import Replica, ReplicaState, StreamListener
 from engine.runtime.messages import Prefill, Submit, Token
 from engine.server.app import create_app
-from engine.server.engine import Clocks, Engine
+from engine.server.engine import Engine
+from engine.server.parts import Clocks
 from engine.server.settings import Settings
 from engine.server.streams import GONE
 

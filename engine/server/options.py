@@ -1,0 +1,96 @@
+"""The command line of `phase5 serve`, resolved against the configuration."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from engine.config import packaged
+from engine.core.flags import FlagSet
+from engine.runtime.models import ModelFiles, resolve_model
+from engine.server.settings import Settings
+
+GivenT = TypeVar("GivenT")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeOptions:
+    """The command line of `phase5 serve`; None leaves it to the configuration.
+
+    Attributes:
+        model: a built-in name, a directory, or a Hugging Face id.
+        config: a runtime.yaml; None searches `./config`, then the packaged one.
+        host: address to listen on.
+        port: 0 takes a free one.
+        h2_port: of the second port; 0 takes a free one.
+        flags: at 100 %, all others at 0 %, whatever the configuration says.
+        tls_cert: certificate chain for the second port.
+        tls_key: its key.
+    """
+
+    model: str | None = None
+    config: Path | None = None
+    host: str | None = None
+    port: int | None = None
+    h2_port: int | None = None
+    flags: FlagSet | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+
+
+class UsageError(ValueError):
+    """Options that do not fit together. The message says what is allowed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Options and configuration resolved: nothing is left to look up."""
+
+    settings: Settings
+    model: ModelFiles
+    host: str
+    port: int
+    h2_port: int
+    tls: tuple[Path, Path] | None
+
+
+def resolve(options: ServeOptions) -> Plan:
+    """Look up everything that the options name. May build or fetch a model: blocks.
+
+    Raises:
+        ConfigError, ModelError, UsageError: it cannot serve as asked.
+    """
+    settings = Settings.read(_config_path(options.config), options.flags)
+    server = settings.config.server
+    tls = _tls(options)  # before the model: it may take a download to resolve
+    return Plan(
+        settings=settings,
+        model=resolve_model(_given(options.model, settings.config.runtime.model)),
+        host=_given(options.host, server.host),
+        port=_given(options.port, server.port),
+        h2_port=_given(options.h2_port, server.h2_port),
+        tls=tls,
+    )
+
+
+def _given(option: GivenT | None, configured: GivenT) -> GivenT:
+    return configured if option is None else option
+
+
+def _config_path(given: Path | None) -> Path:
+    """The option, else `./config/runtime.yaml` when it is there, else the packaged one."""
+    if given is not None:
+        return given
+    here = Path("config/runtime.yaml")
+    return here if here.is_file() else packaged("runtime.yaml")
+
+
+def _tls(options: ServeOptions) -> tuple[Path, Path] | None:
+    cert, key = options.tls_cert, options.tls_key
+    if cert is None and key is None:
+        return None
+    if cert is None or key is None:
+        raise UsageError("--tls-cert and --tls-key go together; only one was given")
+    for option, path in (("--tls-cert", cert), ("--tls-key", key)):
+        if not path.is_file():
+            raise UsageError(f"{option} {path}: no such file; expected PEM")
+    return cert, key

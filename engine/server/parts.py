@@ -1,0 +1,56 @@
+"""What the engine is put together from, besides its core: clocks, ports, one call."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from engine.core.flags import FlagSet
+from engine.server.requests import Encoder
+from engine.server.streams import Detokenizer, Times
+
+
+class Codec(Encoder, Protocol):
+    """Tokens and text of a model."""
+
+    def detokenizer(self) -> Detokenizer:
+        """A fresh one, for one stream."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Ports:
+    """Where the engine answers; `http2` is None while the second port is closed."""
+
+    http: str = ""
+    http2: str | None = None
+    #: The second port was open once: clients may remember it and must be told that it is not.
+    http2_was_open: bool = False
+
+
+class Http2Port(Protocol):
+    """The second port, opened and closed by a reload; `listeners.SecondPort` is the real one."""
+
+    def open(self) -> None:
+        """Open it, if it is not open; raises `ListenError`."""
+
+    def close(self) -> object:
+        """Close it, if it is open."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Clocks:
+    """`now` never goes back; `wall` is seconds since 1970."""
+
+    now: Callable[[], float] = time.monotonic
+    wall: Callable[[], float] = time.time
+
+
+@dataclass(slots=True, kw_only=True)
+class Call:
+    """One request from its first byte: who asks, over what, and in which arm."""
+
+    request_id: str
+    protocol: str
+    key: str | None
+    flags: FlagSet
+    times: Times
