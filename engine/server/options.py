@@ -1,5 +1,6 @@
 """The command line of `phase5 serve`, resolved against the configuration."""
 
+import ssl
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -93,4 +94,10 @@ def _tls(options: ServeOptions) -> tuple[Path, Path] | None:
     for option, path in (("--tls-cert", cert), ("--tls-key", key)):
         if not path.is_file():
             raise UsageError(f"{option} {path}: no such file; expected PEM")
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key)
+    except OSError as error:
+        raise UsageError(
+            f"--tls-cert {cert}, --tls-key {key}: no such pair in PEM: {error}"
+        ) from error
     return cert, key

@@ -223,11 +223,17 @@ def _make_engine(plan: Plan, runtime: Runtime, port: int) -> "Engine":
     from engine.server.engine import Engine
     from engine.server.text import TextCodec
 
+    try:
+        codec = TextCodec(plan.model.path)
+    except Exception as error:  # the tokenizer's library raises nothing narrower
+        raise ModelError(
+            f"model {plan.model.name}: its tokenizer cannot be read: {error}"
+        ) from error
     return Engine(
         settings=plan.settings,
         model=plan.model,
         runtime=runtime,
-        codec=TextCodec(plan.model.path),
+        codec=codec,
         commit=_commit(),
         engine_id=engine_id(plan.settings.path, port),
     )

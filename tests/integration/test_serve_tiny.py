@@ -2,6 +2,7 @@
 
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,8 @@ import httpx
 import psutil
 import pytest
 from openai import OpenAI
+
+from engine.runtime.models import resolve_model
 
 SERVE = (sys.executable, "-P", "-m", "pytest_phase5.cli", "serve")
 #: Far above what a start takes; a machine under load must not fail the tests.
@@ -191,6 +194,7 @@ def test_a_port_in_use_is_told_in_one_line(engine: Served) -> None:
         (("--model", "nowhere/at/all"), ("nowhere/at/all", "smollm2-135m")),
         (("--config", os.devnull), (os.devnull, "empty")),
         (("--model", "tiny", "--tls-cert", "cert.pem"), ("--tls-key",)),
+        (("--model", "tiny", "--tls-cert", __file__, "--tls-key", __file__), (__file__, "PEM")),
     ],
 )
 def test_what_cannot_serve_is_told_in_one_line(
@@ -199,3 +203,15 @@ def test_what_cannot_serve_is_told_in_one_line(
     code, line = fails(*options)
     assert code == 2
     assert all(word in line for word in words)
+
+
+@pytest.mark.parametrize(
+    ("spoiled", "code"), [("tokenizer.json", 2), ("model.safetensors", 1)], ids=["text", "weights"]
+)
+def test_a_model_that_cannot_be_loaded_is_told_in_one_line(
+    tmp_path: Path, spoiled: str, code: int
+) -> None:
+    folder = tmp_path / "broken"
+    shutil.copytree(resolve_model("tiny").path, folder)
+    (folder / spoiled).write_text("{")
+    assert fails("--model", str(folder), "--port", "0")[0] == code
