@@ -11,16 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pytest_phase5.engines import (
-    OWN_COMMAND,
-    Engine,
-    EngineError,
-    EngineProcess,
-    RunningEngine,
-    identify,
-    start_process,
-    stopping,
-)
+from pytest_phase5.engines import Engine, EngineError, RunningEngine, identify
+from pytest_phase5.launching import OWN_COMMAND, EngineProcess, start_process, stopping
 from pytest_phase5.markers import EngineSpec
 from pytest_phase5.options import Settings
 
