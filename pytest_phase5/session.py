@@ -26,6 +26,7 @@ from pytest_phase5.doors import (
     required_by_add_ons,
 )
 from pytest_phase5.options import Settings
+from pytest_phase5.outcomes import exit_status, never_zero, one_line, outcome_of, reason_of
 from pytest_phase5.planning import begin_plan, mentions_us
 from pytest_phase5.recording import LOGS_DIR, PLAN, RUN, WORKER_INPUT, Run, new_run, worker_input
 
@@ -39,9 +40,6 @@ _OWN_PATTERNS: Final = (
     (EVIDENCE_DIR, "*.partial"),
     (LOGS_DIR, "engine-*.log"),
 )
-
-#: Reasons are for people: one line of this many characters.
-_REASON_WIDTH: Final = 300
 
 
 def begin_gate(config: pytest.Config, settings: Settings) -> None:
@@ -97,7 +95,8 @@ class Gate:
             raise  # nothing was touched, and the old verdict is as true as it was
         except BaseException as error:
             self._open([], workers=1)
-            self._finish(session, _exit_status(session, error))
+            self._finish(session, exit_status(session, error))
+            never_zero(error)
             raise
         if not self.config.pluginmanager.has_plugin("dsession"):
             plan = self.config.stash[PLAN]
@@ -127,7 +126,7 @@ class Gate:
         if report.failed or (report.skipped and mentions_us(path)):
             outcome = str(report.outcome)
             self._write(
-                Kind.COLLECT_ERROR, item=report.nodeid, outcome=outcome, reason=_reason(report)
+                Kind.COLLECT_ERROR, item=report.nodeid, outcome=outcome, reason=reason_of(report)
             )
 
     # What happens to each item.
@@ -142,7 +141,7 @@ class Gate:
             return
         if report.when == "setup":
             self._attempts[report.nodeid] += 1
-        outcome = _outcome(report)
+        outcome = outcome_of(report)
         self._note(report, outcome)
         self._write(
             Kind.PHASE,
@@ -150,7 +149,7 @@ class Gate:
             attempt=max(self._attempts[report.nodeid], 1),
             phase=report.when,
             outcome=outcome,
-            reason="" if outcome == "passed" else _reason(report),
+            reason="" if outcome == "passed" else reason_of(report),
             worker=getattr(report, "worker_id", None),
         )
 
@@ -158,7 +157,7 @@ class Gate:
     def pytest_testnodedown(self, node: Any, error: object) -> None:
         """Write a row for a worker that did not end by itself."""
         if error:
-            self._write(Kind.WORKER_CRASH, worker=node.gateway.id, reason=_short(str(error)))
+            self._write(Kind.WORKER_CRASH, worker=node.gateway.id, reason=one_line(str(error)))
 
     # The verdict: after the loop, before pytest takes its exit status from the failures.
 
@@ -170,9 +169,10 @@ class Gate:
         except pytest.UsageError:
             raise
         except BaseException as error:
-            self._finish(session, _exit_status(session, error))
+            self._finish(session, exit_status(session, error))
+            never_zero(error)
             raise
-        self._finish(session, _exit_status(session, None))
+        self._finish(session, exit_status(session, None))
         return result
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
@@ -220,7 +220,7 @@ class Gate:
         """pytest-xdist reports the item that a worker was at when it crashed."""
         worker = getattr(getattr(report, "node", None), "gateway", None)
         name = getattr(worker, "id", "unknown")
-        self._write(Kind.WORKER_CRASH, item=report.nodeid, worker=name, reason=_reason(report))
+        self._write(Kind.WORKER_CRASH, item=report.nodeid, worker=name, reason=reason_of(report))
         self.outcomes[report.nodeid] = "crashed"
 
     def _note(self, report: pytest.TestReport, outcome: str) -> None:
@@ -229,14 +229,14 @@ class Gate:
             known = self.outcomes.get(report.nodeid, "passed")
             self.outcomes[report.nodeid] = outcome if known == "passed" else known
 
-    def _finish(self, session: pytest.Session, exit_status: int) -> None:
+    def _finish(self, session: pytest.Session, status: int) -> None:
         from pytest_phase5.judging import judge_session
 
         if self.verdict is not None:
             return
         if not self._opened:  # no worker got as far as a plan
             self._open([], workers=0)
-        self._write(Kind.END, exit_status=exit_status)
+        self._write(Kind.END, exit_status=status)
         self.verdict = judge_session(self.config, self.settings, self.judged, self.run)
         from pytest_phase5.report import write_files
 
@@ -262,38 +262,3 @@ def _fields(row: dict[str, Any]) -> dict[str, Any]:
         "criteria": tuple(row.get("criteria", ())),
         "reason": row.get("reason", ""),
     }
-
-
-def _outcome(report: pytest.TestReport) -> str:
-    """Pytest's outcome, with xfail told apart from a skip and from a pass."""
-    if hasattr(report, "wasxfail"):
-        return {"skipped": "xfailed", "passed": "xpassed"}.get(report.outcome, report.outcome)
-    return report.outcome
-
-
-def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
-    """One line that says why: the skip's reason, or the last line of the failure."""
-    given = report.longrepr
-    if isinstance(given, tuple):
-        return _short(str(given[2]))
-    lines = [line for line in report.longreprtext.splitlines() if line.strip()]
-    return _short(str(getattr(report, "wasxfail", "")) or (lines[-1] if lines else ""))
-
-
-def _short(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= _REASON_WIDTH else line[: _REASON_WIDTH - 3] + "..."
-
-
-def _exit_status(session: pytest.Session, error: BaseException | None) -> int:
-    """What pytest would end with if there were no verdict."""
-    if isinstance(error, pytest.Session.Failed):
-        return int(pytest.ExitCode.TESTS_FAILED)
-    if isinstance(error, KeyboardInterrupt | pytest.exit.Exception):
-        return int(pytest.ExitCode.INTERRUPTED)
-    if error is not None:
-        return int(pytest.ExitCode.INTERNAL_ERROR)
-    if session.testsfailed:
-        return int(pytest.ExitCode.TESTS_FAILED)
-    empty = session.testscollected == 0
-    return int(pytest.ExitCode.NO_TESTS_COLLECTED if empty else pytest.ExitCode.OK)
