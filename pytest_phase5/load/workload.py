@@ -28,9 +28,10 @@ class Workload:
     """A kind of request. Ranges are inclusive and drawn evenly.
 
     `words` are those of the last message, `turns` the messages before it (user and
-    assistant in turn), `tokens` the length of the answer. With `ignore_eos` each answer has
-    exactly that length, so that two engines do the same work. Without a `model` the generator
-    asks each engine, before the run, which one it serves.
+    assistant in turn), `tokens` the length of the answer, `system` the system prompt (None
+    leaves it to the model's template, which may bring a long one). With `ignore_eos` each
+    answer has exactly that length, so that two engines do the same work. Without a `model`
+    the generator asks each engine, before the run, which one it serves.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Workload:
     tokens: tuple[int, int]
     ignore_eos: bool = True
     stream: bool = True
+    system: str | None = None
     model: str | None = None
 
     def __post_init__(self) -> None:
@@ -72,8 +74,10 @@ def requests(workload: Workload, count: int, seed: int) -> tuple[Request, ...]:
 
 def _body(workload: Workload, random: Random) -> dict[str, Any]:
     turns = random.randint(*workload.turns)
+    system = [{"role": "system", "content": workload.system}] if workload.system else []
     body: dict[str, Any] = {
-        "messages": [_message(workload, random, turns - back) for back in range(turns + 1)],
+        "messages": system
+        + [_message(workload, random, turns - back) for back in range(turns + 1)],
         "max_tokens": random.randint(*workload.tokens),
         "temperature": 0,
         "ignore_eos": workload.ignore_eos,
