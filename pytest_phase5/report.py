@@ -30,7 +30,7 @@ def write_terminal(
     for line in aligned([_HEAD, *(_cells(row) for row in rows)]):
         terminal.write_line(line)
     if unmarked:
-        terminal.write_line(f"{unmarked} tests without a marker of the gate were deselected")
+        terminal.write_line(f"{unmarked} tests that this gate does not ask for were deselected")
     for flag, decision in sorted(verdict.flags.items(), key=lambda pair: _order(pair[1])):
         terminal.write_line(f"{flag}: {decision}")
     markup = {_COLOURS[verdict.verdict]: True, "bold": True}

@@ -105,7 +105,7 @@ def test_unmarked_tests_are_counted_and_left_out_of_a_gate(project: Any) -> None
     project.write(test_it="def test_it(): assert False")
     result = project.gate()
     result.assert_outcomes(deselected=1)
-    result.stdout.fnmatch_lines(["1 tests without a marker of the gate were deselected"])
+    result.stdout.fnmatch_lines(["1 tests that this gate does not ask for were deselected"])
 
 
 def test_unmarked_tests_that_were_named_run_under_a_gate(project: Any) -> None:
