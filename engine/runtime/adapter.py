@@ -16,7 +16,7 @@ from mlx_lm.generate import StopSequences
 from engine.runtime.batch import Generator
 from engine.runtime.messages import Prefill, Submit, Token
 from engine.runtime.prefill import PrefillPace, chunk
-from engine.runtime.prefixes import Hit, PrefixStore
+from engine.runtime.prefixes import Hit, PrefixStore, worth_keeping
 from engine.runtime.sampling import Detail, Row
 
 
@@ -157,6 +157,9 @@ class Adapter:
     def _new_generator(self) -> Any:  # its base is only half annotated
         return Generator(
             self._model,
+            # A GPU computes the next step while this one's tokens travel. mlx's CPU back end
+            # does not: computing ahead would hold every token back for the next one's time.
+            ahead=mx.default_device() != mx.Device(mx.cpu),
             completion_batch_size=self._max_rows,
             prefill_batch_size=self._prefill_rows,
         )
@@ -224,7 +227,8 @@ class Adapter:
 
     def _keep_prompt(self, row: int, running: _Running) -> None:
         """Store a prompt as soon as it is read, for streams that share its beginning."""
-        if running.request.reuse_prefix and not self._prefixes.covers(running.prompt):
+        wanted = running.request.reuse_prefix and worth_keeping(len(running.prompt))
+        if wanted and not self._prefixes.covers(running.prompt):
             cache, tokens = self._generator.extract_cache([row])[row]
             self._prefixes.store(tokens, cache)
 

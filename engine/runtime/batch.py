@@ -17,7 +17,7 @@ from engine.runtime.sampling import Detail, Row, choose
 
 
 class DecodingBatch(GenerationBatch):  # type: ignore[misc]  # mlx-lm is half annotated
-    """The rows that decode. A row's sampler is its `Row`."""
+    """The rows that decode, a step ahead of what is returned. A row's sampler is its `Row`."""
 
     samplers: list[Row]
     _next_tokens: mx.array
@@ -26,16 +26,25 @@ class DecodingBatch(GenerationBatch):  # type: ignore[misc]  # mlx-lm is half an
     def _step(self) -> tuple[list[int], list[Detail | None]]:
         """Start computing the next tokens; return those that the last step computed."""
         inputs, details = self._next_tokens, self._next_logprobs
-        self._current_tokens, self._current_logprobs = inputs, details
+        _compute_ahead(*self._forward())
+        mx.eval(inputs, _present(details))
+        return self._enter(inputs), details
+
+    def _forward(self) -> tuple[Any, ...]:
+        """The next step as lazy arrays; they take the places of the last step's."""
+        inputs = self._current_tokens = self._next_tokens
+        self._current_logprobs = self._next_logprobs
         logits = self.model(inputs[:, None], cache=self.prompt_cache)[:, -1, :]
         self._next_tokens, self._next_logprobs = choose(logits, inputs, self.samplers)
         counts = [row.counts for row in self.samplers if row.counts is not None]
-        _compute_ahead(self._next_tokens, _present(self._next_logprobs), counts)
-        mx.eval(inputs, _present(details))
+        return self._next_tokens, _present(self._next_logprobs), counts
+
+    def _enter(self, inputs: mx.array) -> list[int]:
+        """Note that the KV cache now holds these tokens: mlx-lm keeps `tokens` for that."""
         tokens = cast("list[int]", inputs.tolist())
         for sequence, token in zip(self.tokens, tokens, strict=True):
-            sequence.append(token)  # mlx-lm keeps here what the KV cache holds
-        return tokens, details
+            sequence.append(token)
+        return tokens
 
     def extract_cache(self, idx: int) -> list[Any] | None:
         """The KV cache of one row; nothing for rows whose cache nobody keeps."""
@@ -44,8 +53,35 @@ class DecodingBatch(GenerationBatch):  # type: ignore[misc]  # mlx-lm is half an
         return cast("list[Any]", super().extract_cache(idx))
 
 
+class PromptDecodingBatch(DecodingBatch):
+    """The same without running ahead: a step returns the tokens that it computed.
+
+    No token waits for the next step, and a stream that ends has not computed one too many.
+    """
+
+    _begun = False
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._begun = True
+
+    def _step(self) -> tuple[list[int], list[Detail | None]]:
+        """Compute the next tokens and return them."""
+        inputs = self._next_tokens
+        if not self._begun:  # mlx-lm's constructor would start the first step
+            self._current_tokens = inputs
+            self._next_logprobs = [None] * len(self.uids)
+            self._current_logprobs = list(self._next_logprobs)
+            return [], []
+        mx.eval(*self._forward())
+        self._enter(inputs)
+        return cast("list[int]", self._next_tokens.tolist()), self._next_logprobs
+
+
 class PrefillBatch(PromptProcessingBatch):  # type: ignore[misc]  # mlx-lm is half annotated
     """The rows that still read their prompts."""
+
+    decoding: type[DecodingBatch] = DecodingBatch
 
     def generate(self, tokens: list[list[int]]) -> DecodingBatch:
         """Hand every row over to decoding; `tokens` holds the last prompt token of each.
@@ -53,7 +89,7 @@ class PrefillBatch(PromptProcessingBatch):  # type: ignore[misc]  # mlx-lm is ha
         The generator splits the rows off into a batch of their own and drops that after
         this call, so the new batch may take its lists over.
         """
-        return DecodingBatch(
+        return self.decoding(
             self.model,
             self.uids,
             mx.array([last for (last,) in tokens]),
@@ -67,17 +103,24 @@ class PrefillBatch(PromptProcessingBatch):  # type: ignore[misc]  # mlx-lm is ha
         )
 
 
+class PromptPrefillBatch(PrefillBatch):
+    """Hands over to decoding that does not run ahead."""
+
+    decoding = PromptDecodingBatch
+
+
 class Generator(BatchGenerator):  # type: ignore[misc]  # mlx-lm is half annotated
     """`BatchGenerator` whose batches are ours; `insert` takes a `Row` as each sampler."""
 
     prefill_step_size: int
 
-    def __init__(self, model: Any, **options: Any) -> None:
+    def __init__(self, model: Any, *, ahead: bool, **options: Any) -> None:
         super().__init__(model, **options)
-        self._prompt_batch = PrefillBatch.empty(
+        prefill = PrefillBatch if ahead else PromptPrefillBatch
+        self._prompt_batch = prefill.empty(
             model, greedy_sampler, prefill_step_size=self.prefill_step_size
         )
-        self._generation_batch = DecodingBatch.empty(model, greedy_sampler)
+        self._generation_batch = prefill.decoding.empty(model, greedy_sampler)
 
     def next_with_chunk(self, chunk: int) -> tuple[list[Any], list[Any]]:
         """`next`, reading at most `chunk` prompt tokens of each row."""

@@ -19,6 +19,7 @@ from typing import Final, NamedTuple
 import mlx.core as mx
 
 from engine.runtime.messages import Sampling, Submit
+from engine.runtime.prefixes import worth_keeping
 
 #: Bits of a uniform number. With 22 and the half added, u * total stays below total in fp32.
 _UNIFORM_BITS: Final = 22
@@ -78,7 +79,8 @@ class Row:
             eos=eos,
             min_tokens=request.min_tokens,
             logprobs=request.logprobs,
-            keep_cache=request.reuse_prefix,
+            keep_cache=request.reuse_prefix
+            and worth_keeping(len(request.prompt) + request.max_tokens),
             history=request.emitted,
         )
 

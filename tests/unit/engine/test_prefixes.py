@@ -7,7 +7,7 @@ from mlx_lm.models.cache import KVCache, RotatingKVCache
 
 from engine.runtime.prefixes import MIN_PREFIX, PrefixStore
 
-PROMPT = list(range(100, 140))
+PROMPT = list(range(100, 180))
 
 
 def cache_of(tokens: list[int]) -> list[Any]:
@@ -32,10 +32,10 @@ def stored(*sequences: list[int], budget: int = 1 << 20) -> PrefixStore:
 
 
 def test_a_shared_beginning_is_found_and_cut_to_what_is_shared() -> None:
-    hit = stored(PROMPT).lookup([*PROMPT[:30], 1, 2, 3])
+    hit = stored(PROMPT).lookup([*PROMPT[:60], 1, 2, 3])
     assert hit is not None
-    assert hit.length == 30
-    assert held(hit.cache) == PROMPT[:30]
+    assert hit.length == 60
+    assert held(hit.cache) == PROMPT[:60]
 
 
 def test_an_exact_hit_leaves_one_token_to_read() -> None:
@@ -46,10 +46,10 @@ def test_an_exact_hit_leaves_one_token_to_read() -> None:
 
 
 def test_the_longest_of_several_beginnings_is_taken() -> None:
-    store = stored([*PROMPT[:20], 1], [*PROMPT[:30], 1], [*PROMPT[:25], 1])
+    store = stored([*PROMPT[:40], 1], [*PROMPT[:60], 1], [*PROMPT[:50], 1])
     hit = store.lookup(PROMPT)
     assert hit is not None
-    assert hit.length == 30
+    assert hit.length == 60
 
 
 def test_a_short_shared_beginning_is_a_miss() -> None:
@@ -58,7 +58,7 @@ def test_a_short_shared_beginning_is_a_miss() -> None:
 
 def test_a_hit_does_not_change_the_entry() -> None:
     store = stored(PROMPT)
-    first = store.lookup([*PROMPT[:20], 1])
+    first = store.lookup([*PROMPT[:40], 1])
     assert first is not None
     first.cache[0].update_and_fetch(mx.ones((1, 1, 3, 1)), mx.ones((1, 1, 3, 1)))
     second = store.lookup([*PROMPT, 1])
@@ -79,7 +79,7 @@ def test_a_cache_that_cannot_be_cut_serves_only_whole() -> None:
 
 
 def test_an_entry_replaces_its_own_beginnings() -> None:
-    store = stored(PROMPT[:20], PROMPT)
+    store = stored(PROMPT[:40], PROMPT)
     assert store.nbytes == stored(PROMPT).nbytes
     assert store.covers(PROMPT)
 
