@@ -15,7 +15,7 @@ from gates.attempts import Attempt
 from gates.criteria import Covers, Criterion, Measure, Outcome
 from gates.evidence import Measurement
 from gates.findings import Finding
-from gates.groups import declared, grouped, treatment_flags
+from gates.groups import TREATMENT, declared, grouped, treatment_flags
 from gates.kinds import assess, judgeable
 from gates.planned import Session, session_of
 from gates.provenance import doubts
@@ -237,7 +237,8 @@ def _of_coverage(
     criterion: Criterion, measured: Iterable[Measurement], judged: FlagSet
 ) -> Iterator[Finding]:
     """A flag that nobody switched on was not shown to be sound."""
-    seen = {treatment_flags(measurement) for measurement in measured}
+    # Checks about no engine speak for no flag set, least of all for `off`.
+    seen = {treatment_flags(m) for m in measured if TREATMENT in m.arms}
     for flags in _uncovered(criterion.covers, seen, judged):
         reason = f"{criterion.id}: nothing was measured with flags={flag_set_name(flags)}"
         yield Finding(outcome=Outcome.NO_DATA, reason=reason, flags=flags, absent=True)

@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from gate_builders import (
     NOW,
     RUN,
@@ -80,6 +81,13 @@ def _spoilt_samples(fine: Measurement) -> list[dict[str, Any]]:
 @settings(max_examples=60)
 @given(spoilt_measurements())
 def test_spoilt_evidence_never_promotes(bad: Measurement) -> None:
+    chosen = tuple(bad if m.id == bad.id else m for m in HEALTHY)
+    verdict = judge(policy(), evidence(chosen, attempts=attempts(HEALTHY)), request())
+    assert verdict.verdict is not Decision.PROMOTE
+
+
+@pytest.mark.parametrize("bad", [replace(fine, arms={}) for fine in HEALTHY], ids=lambda m: m.id)
+def test_a_measurement_of_no_engine_stands_for_no_flag_set(bad: Measurement) -> None:
     chosen = tuple(bad if m.id == bad.id else m for m in HEALTHY)
     verdict = judge(policy(), evidence(chosen, attempts=attempts(HEALTHY)), request())
     assert verdict.verdict is not Decision.PROMOTE
