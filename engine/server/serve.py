@@ -249,7 +249,9 @@ def _commit() -> str:
         return "unknown"
     command = ["git", "-C", str(root), "rev-parse", "HEAD"]
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
+        answer = subprocess.run(  # noqa: S603 - our own argument list, no shell
+            command, capture_output=True, text=True, check=True
+        )
     except (OSError, subprocess.CalledProcessError) as error:
         log.warning("the commit is unknown: %s", error)
         return "unknown"
