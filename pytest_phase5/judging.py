@@ -2,7 +2,7 @@
 
 import platform
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,11 +10,11 @@ import pytest
 
 from gates.attempts import Attempt, Kind, append_attempt
 from gates.evidence import ATTEMPTS_FILE, EVIDENCE_DIR, VERDICT_FILE
-from gates.judge import Evidence, Request, judge
+from gates.folder import subject_of
+from gates.judge import Request, judge
 from gates.reader import read_folder
-from gates.verdict import Decision, Subject, Verdict, write_verdict
+from gates.verdict import Decision, Verdict, write_verdict
 from pytest_phase5.doors import Judged, config_of, policy_of, required_by_add_ons
-from pytest_phase5.engines import UNKNOWN
 from pytest_phase5.options import Settings
 from pytest_phase5.recording import Run, machine
 
@@ -43,32 +43,11 @@ def _judge(settings: Settings, judged: Judged, run: Run) -> Verdict:
         stage=str(settings.gate),
         transitions=judged.steps,
         now=datetime.now(UTC),
-        subject=_subject(settings, judged, evidence),
+        subject=subject_of(evidence.measurements, config_of(settings), judged.flags),
         dry_run=settings.from_off,
         environment=_environment(run),
     )
     return judge(policy_of(settings), evidence, request)
-
-
-def _subject(settings: Settings, judged: Judged, evidence: Evidence) -> Subject:
-    """The engine build that the session measured first; any other then shows as a stranger."""
-    ordered = sorted(evidence.measurements, key=lambda m: (m.created, m.id))
-    engines = [arm for measurement in ordered for arm in measurement.arms.values()]
-    models: dict[str, str] = {}
-    for engine in engines:
-        models.setdefault(engine.model, engine.model_sha256)
-    epochs = {flag: config_of(settings).phase4_rollout.flag(flag).epoch for flag in judged.flags}
-    return Subject(
-        commit=_first(engine.commit for engine in engines),
-        config_sha256=_first(engine.config_sha256 for engine in engines),
-        engine_version=_first(engine.engine_version for engine in engines),
-        epochs=epochs,
-        models=models,
-    )
-
-
-def _first(values: Iterable[str]) -> str:
-    return next(iter(values), UNKNOWN)
 
 
 def _environment(run: Run) -> dict[str, str]:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from engine.core.flags import FlagSet
+from engine.server.detokenizers import Detokenizer
 from engine.server.requests import Encoder
-from engine.server.streams import Detokenizer, Times
+from engine.server.streams import Times
 
 
 class Codec(Encoder, Protocol):

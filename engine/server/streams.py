@@ -12,20 +12,11 @@ from typing import Final, Protocol
 
 from engine.core.flags import FlagSet
 from engine.runtime.messages import Prefill, Submit, Token
+from engine.server.detokenizers import Detokenizer
 from engine.server.errors import ApiError
 from engine.server.requests import Job
 from engine.server.responses import Usage
 from engine.server.stops import StopScanner
-
-
-class Detokenizer(Protocol):
-    """Text of one stream, token by token."""
-
-    def push(self, token: int) -> str:
-        """The text that is certain after this token."""
-
-    def finish(self) -> str:
-        """What was held back when no token follows."""
 
 
 class Observer(Protocol):
