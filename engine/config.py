@@ -100,6 +100,10 @@ class RuntimeConfig(Section):
     max_rows: Count = 100
     prefill_chunk: Annotated[int, Field(ge=16, le=512)] = 64
     prefill_rows: Count = 8
+    replicas: Count = 1
+    backend: Literal["local", "tls", "ray"] = "local"
+    kv_bytes: Count | None = None
+    memory_bytes: Count | None = None
 
 
 class ServerConfig(Section):
@@ -110,6 +114,10 @@ class ServerConfig(Section):
     h2_port: Port = 0
     max_body_bytes: Count = 1024 * 1024
     drain_seconds: Positive = 30
+    stream_seconds: Positive = 600
+    slow_reader_seconds: Positive = 30
+    buffer_tokens: Annotated[int, Field(ge=16)] = 256
+    log_format: Literal["text", "json"] = "text"
 
 
 class AdmissionConfig(Section):

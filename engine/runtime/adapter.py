@@ -117,6 +117,18 @@ class Adapter:
             with mx.stream(self._generator.stream):
                 self._generator.remove(rows)
 
+    def pause(self, uid: int) -> None:
+        """Take a stream's row away until `resume`. Unknown ids are ignored."""
+        raise NotImplementedError(uid)
+
+    def resume(self, uid: int) -> None:
+        """Let a paused stream go on behind its last token. Unknown ids are ignored."""
+        raise NotImplementedError(uid)
+
+    def evict(self, keep_bytes: int) -> None:
+        """Shrink the prefix store to `keep_bytes`, and drop the caches of paused streams."""
+        raise NotImplementedError(keep_bytes)
+
     def step(self) -> Turn:
         """Admit what fits, decode one token of every row, and read one chunk of the prompts.
 

@@ -27,8 +27,9 @@ class Replica:
     restarts: int
     blas: str
     device: str
-    kv_bytes: int
+    kv_bytes: int  #: of live streams: those that have a row, and those that are paused
     prefix_bytes: int
+    memory_bytes: int = 0  #: all that the process holds; 0 while it is not known
 
 
 class RuntimeStartError(RuntimeError):
@@ -67,6 +68,29 @@ class Runtime(Protocol):
 
     def cancel(self, uid: int) -> None:
         """Forget a stream; its listener hears nothing more. Unknown ids are ignored."""
+
+    def pause(self, uid: int) -> None:
+        """Let a stream stand still until `resume`; tokens that are under way still come.
+
+        It keeps its place. Unknown ids are ignored.
+        """
+
+    def resume(self, uid: int) -> None:
+        """Let a paused stream go on behind its last token. Unknown ids are ignored."""
+
+    def evict(self, keep_bytes: int) -> None:
+        """Shrink the prefix store of every process to this size, to give memory back."""
+
+    async def scale(self, replicas: int) -> None:
+        """Grow or shrink the pool to this many processes; streams that live lose nothing.
+
+        Raises:
+            RuntimeStartError: a new process does not start; those that serve go on.
+            ValueError: fewer than one.
+        """
+
+    async def renew(self) -> None:
+        """Replace every process by a fresh one, in turn; live streams go on in the new one."""
 
     def replicas(self) -> list[Replica]:
         """Every process of the pool."""

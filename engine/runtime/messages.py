@@ -51,6 +51,30 @@ class Cancel(msgspec.Struct, frozen=True, kw_only=True, tag="cancel"):
     uid: int
 
 
+class Pause(msgspec.Struct, frozen=True, kw_only=True, tag="pause"):
+    """Take a stream's row away and set its KV cache aside: its reader does not keep up.
+
+    Unknown ids are ignored. A stream that has no row yet stays out of the batch.
+    """
+
+    uid: int
+
+
+class Resume(msgspec.Struct, frozen=True, kw_only=True, tag="resume"):
+    """Let a paused stream go on behind its last token; unknown ids are ignored."""
+
+    uid: int
+
+
+class Evict(msgspec.Struct, frozen=True, kw_only=True, tag="evict"):
+    """Give memory back: shrink the prefix store to `keep_bytes`, and drop what is set aside.
+
+    A paused stream whose cache was dropped reads its prompt and output again.
+    """
+
+    keep_bytes: int
+
+
 class Stop(msgspec.Struct, frozen=True, kw_only=True, tag="stop"):
     """End the process in good order."""
 
@@ -85,7 +109,11 @@ class Prefill(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True, tag="step"):
-    """What one turn of the owner thread brought."""
+    """What one turn of the owner thread brought.
+
+    `kv_bytes` are the caches of rows, `parked_bytes` those of paused streams, `prefix_bytes`
+    those of the prefix store, `memory_bytes` all that the process holds (0: not known).
+    """
 
     epoch: int
     tokens: list[Token] = []
@@ -93,7 +121,9 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, tag="step"):
     rows: int = 0
     waiting: int = 0
     kv_bytes: int = 0
+    parked_bytes: int = 0
     prefix_bytes: int = 0
+    memory_bytes: int = 0
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True, tag="fault"):
@@ -104,5 +134,17 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, tag="fault"):
     reason: str
 
 
-ToRuntime = Submit | Cancel | Stop
-FromRuntime = Ready | Step | Fault
+class Faulted(msgspec.Struct, frozen=True, kw_only=True, tag="faulted"):
+    """A step raised: the generator is thrown away, and these streams have lost their rows.
+
+    The process lives. Streams without a row, waiting or paused, stay as they are. Who comes
+    again, and who is to blame, is for the front end to decide.
+    """
+
+    epoch: int
+    uids: list[int]
+    reason: str
+
+
+ToRuntime = Submit | Cancel | Pause | Resume | Evict | Stop
+FromRuntime = Ready | Step | Fault | Faulted

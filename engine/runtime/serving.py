@@ -16,9 +16,12 @@ from engine.runtime.adapter import Adapter, Turn
 from engine.runtime.framing import encode
 from engine.runtime.messages import (
     Cancel,
+    Evict,
     Fault,
     FromRuntime,
+    Pause,
     Ready,
+    Resume,
     Step,
     Stop,
     Submit,
@@ -67,6 +70,12 @@ class Worker:
                 self._adapter.submit(message)
             case Cancel(uid=uid):
                 self._adapter.cancel(uid)
+            case Pause(uid=uid):
+                self._adapter.pause(uid)
+            case Resume(uid=uid):
+                self._adapter.resume(uid)
+            case Evict(keep_bytes=keep_bytes):
+                self._adapter.evict(keep_bytes)
             case Stop():
                 self._stopping = True
 

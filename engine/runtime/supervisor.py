@@ -20,10 +20,14 @@ from engine.runtime.child import Child, OnFrame, Process, worker_options
 from engine.runtime.interface import Replica, ReplicaState, RuntimeStartError, StreamListener
 from engine.runtime.messages import (
     Cancel,
+    Evict,
     Fault,
+    Faulted,
     FromRuntime,
+    Pause,
     Prefill,
     Ready,
+    Resume,
     Step,
     Submit,
     Token,
@@ -53,6 +57,8 @@ class _Stream:
     request: Submit
     listener: StreamListener
     emitted: list[int] = field(default_factory=list)
+    paused: bool = False
+    placed: bool = False  #: the process of this epoch knows it
 
     def resumed(self) -> Submit:
         """The request that goes on behind the last token."""
@@ -123,14 +129,46 @@ class Supervisor:
             return
         if not self._streams:
             self._progress_at = _now()
-        if self.ready and self._child:
-            self._child.send(request)
-        self._streams[request.uid] = _Stream(request, listener, list(request.emitted))
+        stream = self._streams[request.uid] = _Stream(request, listener, list(request.emitted))
+        if self.ready:
+            self._place(stream)
 
     def cancel(self, uid: int) -> None:
         """Forget a stream; its listener hears nothing more. Unknown ids are ignored."""
         if self._streams.pop(uid, None) and self._child:
             self._child.send(Cancel(uid=uid))
+
+    def pause(self, uid: int) -> None:
+        """Let a stream stand still until `resume`. Unknown ids are ignored."""
+        if stream := self._streams.get(uid):
+            stream.paused = True
+            if stream.placed and self._child:
+                self._child.send(Pause(uid=uid))
+
+    def resume(self, uid: int) -> None:
+        """Let a paused stream go on behind its last token. Unknown ids are ignored."""
+        stream = self._streams.get(uid)
+        if stream is None or not stream.paused:
+            return
+        stream.paused = False
+        if stream.placed and self._child:
+            self._child.send(Resume(uid=uid))
+        elif self.ready:
+            self._place(stream)
+
+    def evict(self, keep_bytes: int) -> None:
+        """Shrink the prefix store of the process."""
+        if self._child:
+            self._child.send(Evict(keep_bytes=keep_bytes))
+
+    async def scale(self, replicas: int) -> None:
+        """One process is all that there is here; `Pool` has more."""
+        if replicas != 1:
+            raise ValueError(f"one supervisor keeps one process, asked for {replicas}")
+
+    async def renew(self) -> None:
+        """Replace the process by a fresh one; live streams go on there."""
+        self._break("renewed on request")
 
     def replicas(self) -> list[Replica]:
         """The one process."""
@@ -143,8 +181,9 @@ class Supervisor:
                 restarts=self._restarts.total,
                 blas=ready.blas if ready else "",
                 device=ready.device if ready else "",
-                kv_bytes=self._last_step.kv_bytes,
+                kv_bytes=self._last_step.kv_bytes + self._last_step.parked_bytes,
                 prefix_bytes=self._last_step.prefix_bytes,
+                memory_bytes=self._last_step.memory_bytes,
             )
         ]
 
@@ -192,8 +231,15 @@ class Supervisor:
         self._state = ReplicaState.READY
         self._progress_at = _now()
         for stream in self._streams.values():
-            child.send(stream.resumed())
+            stream.placed = False
+            self._place(stream)
         return child
+
+    def _place(self, stream: _Stream) -> None:
+        """Hand a stream to the process, unless it stands still."""
+        if self._child and not stream.paused:
+            stream.placed = True
+            self._child.send(stream.resumed())
 
     async def _until_ready(self, child: Child, ready: asyncio.Future[Ready]) -> None:
         either: set[asyncio.Future[Any]] = {ready, child.ended}
@@ -237,6 +283,9 @@ class Supervisor:
                 self._on_step(frame)
             case Fault(uid=uid, reason=reason):
                 self._on_fault(uid, reason)
+            case Faulted(uids=uids, reason=reason):
+                for uid in uids:
+                    self._on_fault(uid, reason)
 
     def _on_ready(self, frame: Ready) -> None:
         log.info("runtime %d is ready on %s with BLAS %s", frame.pid, frame.device, frame.blas)

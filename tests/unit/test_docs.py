@@ -5,7 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import pytest
 import yaml
@@ -60,6 +60,8 @@ def allowed(field: FieldInfo) -> str:
 
 
 def kind_in_words(kind: Any) -> str:
+    if get_origin(kind) is Annotated:
+        return allowed(FieldInfo.from_annotation(kind))
     if get_origin(kind) is Literal:
         return ", ".join(get_args(kind))
     if get_origin(kind) is tuple:

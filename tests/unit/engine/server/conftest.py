@@ -35,6 +35,11 @@ class FakeRuntime:
         self.cancelled: list[int] = []
         self.live: dict[int, StreamListener] = {}
         self._at: dict[int, int] = {}
+        self.paused: set[int] = set()
+        self.evicted: list[int] = []
+        self.scaled: list[int] = []
+        self.renewed = 0
+        self.memory_bytes = 0
 
     async def start(self) -> None:
         self.ready = True
@@ -53,6 +58,21 @@ class FakeRuntime:
         if self.live.pop(uid, None):
             self.cancelled.append(uid)
 
+    def pause(self, uid: int) -> None:
+        self.paused.add(uid)
+
+    def resume(self, uid: int) -> None:
+        self.paused.discard(uid)
+
+    def evict(self, keep_bytes: int) -> None:
+        self.evicted.append(keep_bytes)
+
+    async def scale(self, replicas: int) -> None:
+        self.scaled.append(replicas)
+
+    async def renew(self) -> None:
+        self.renewed += 1
+
     def replicas(self) -> list[Replica]:
         state = ReplicaState.READY if self.ready else ReplicaState.STARTING
         return [
@@ -65,6 +85,7 @@ class FakeRuntime:
                 device="fake",
                 kv_bytes=0,
                 prefix_bytes=0,
+                memory_bytes=self.memory_bytes,
             )
         ]
 
