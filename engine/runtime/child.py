@@ -8,13 +8,17 @@ import socket
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import Final, Protocol
 
 from engine.config import RuntimeConfig
+from engine.runtime import blas
 from engine.runtime.framing import Decoder, FrameError, encode, from_runtime
+from engine.runtime.interface import RuntimeStartError
 from engine.runtime.messages import FromRuntime, Stop, ToRuntime
+from engine.runtime.models import ModelFiles
 
 log = logging.getLogger("engine.runtime.child")
 
@@ -26,12 +30,36 @@ _TERM_SECONDS: Final = 1.0
 _TAIL_LINES: Final = 20
 
 #: -P: the working directory may hold a package that is called engine as well.
-_WORKER: Final = (sys.executable, "-P", "-m", "engine.runtime.worker")
+WORKER: Final = (sys.executable, "-P", "-m", "engine.runtime.worker")
 
 #: The process begins each line of its log with the level; what it prints otherwise is INFO.
 _LEVELS: Final = logging.getLevelNamesMapping()
 
+#: How long a process may take to be gone after its connection ended: the kernel writes back
+#: what it held, some gigabytes at the most.
+_DYING_SECONDS: Final = 2.0
+
+#: Signals that an operator or the system sends; a request cannot make a process send them.
+_FROM_OUTSIDE: Final = frozenset(
+    {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT}
+)
+
 OnFrame = Callable[[FromRuntime], None]
+
+
+class Blame(StrEnum):
+    """Where the cause of a process's end lies."""
+
+    ITSELF = "by itself"
+    MEMORY = "out of memory"
+    OUTSIDE = "from outside"
+    CORRUPT = "what it sent was wrong"
+    PLANNED = "planned"
+
+    @property
+    def on_a_stream(self) -> bool:
+        """Whether one of the streams may be the cause."""
+        return self in (Blame.ITSELF, Blame.MEMORY)
 
 
 class Child(Protocol):
@@ -46,11 +74,18 @@ class Child(Protocol):
     def tail(self) -> str:
         """The last lines of its output and how it ended, condensed to one line."""
 
+    async def blame(self) -> Blame:
+        """Why it ended, or why it is stuck; to be asked before `kill`."""
+
     async def kill(self) -> None:
         """SIGKILL, and wait until it is gone."""
 
     async def stop(self) -> None:
         """Ask, then insist: bounded by a few seconds. It is gone afterwards."""
+
+
+#: Starts a process of an epoch; its frames go to the callback.
+Spawn = Callable[[int, OnFrame], Awaitable[Child]]
 
 
 class Process:
@@ -67,17 +102,22 @@ class Process:
         self.ended = link.ended
         self._process = process
         self._transport = transport
+        self._oom_kills = _oom_kills()
         self._lines: deque[str] = deque(maxlen=_TAIL_LINES)
         self._reader = asyncio.create_task(self._read_output())
 
     @classmethod
     async def start(
-        cls, options: Sequence[str], environment: Mapping[str, str], on_frame: OnFrame
+        cls,
+        options: Sequence[str],
+        environment: Mapping[str, str],
+        on_frame: OnFrame,
+        worker: Sequence[str] = WORKER,
     ) -> "Process":
         """Start a process with these `worker_options`; it is not ready before its `Ready`."""
         ours, theirs = socket.socketpair()
         with ours, theirs:
-            command = [*_WORKER, f"--fd={theirs.fileno()}", f"--parent={os.getpid()}", *options]
+            command = [*worker, f"--fd={theirs.fileno()}", f"--parent={os.getpid()}", *options]
             process = subprocess.Popen(  # noqa: ASYNC220, S603  # returns at once; our own program
                 command,
                 stdin=subprocess.DEVNULL,
@@ -99,6 +139,20 @@ class Process:
     def tail(self) -> str:
         """The last lines of its output and how it ended, condensed to one line."""
         return " | ".join([*self._lines, _ending(self._process.returncode)])
+
+    async def blame(self) -> Blame:
+        """Why it ended, or why it is stuck; to be asked before `kill`.
+
+        A process that somebody stopped with SIGSTOP is stuck from outside; one that runs on
+        without progress, or has closed its connection, is so by itself.
+        """
+        if not self.ended.done():
+            return Blame.OUTSIDE if _is_stopped(self.pid) else Blame.ITSELF
+        if not await asyncio.to_thread(self._exited_within, _DYING_SECONDS):
+            return Blame.ITSELF
+        if -self._process.returncode not in _FROM_OUTSIDE:
+            return Blame.ITSELF
+        return Blame.MEMORY if _oom_kills() > self._oom_kills else Blame.OUTSIDE
 
     async def kill(self) -> None:
         """SIGKILL, and wait until it is gone."""
@@ -176,10 +230,41 @@ class _Link(asyncio.Protocol):
             self.ended.set_result(reason)
 
 
+def _is_stopped(pid: int) -> bool:
+    """Whether a child was stopped by a signal; asking changes nothing."""
+    if not hasattr(os, "waitid"):  # macOS before Python 3.13: the cause stays unknown
+        return False
+    flags = os.WSTOPPED | os.WNOHANG | os.WNOWAIT
+    return os.waitid(os.P_PID, pid, flags) is not None
+
+
+def _oom_kills(vmstat: Path = Path("/proc/vmstat")) -> int:
+    """How many processes Linux has killed for lack of memory since it started; 0 elsewhere."""
+    if not vmstat.is_file():
+        return 0
+    counts = dict(line.split() for line in vmstat.read_text().splitlines())
+    return int(counts.get("oom_kill", 0))
+
+
 def _ending(status: int | None) -> str:
     if status is None:
         return "still running"
     return f"exit status {status}" if status >= 0 else f"ended by {signal.Signals(-status).name}"
+
+
+def local(model: ModelFiles, config: RuntimeConfig, prefix_bytes: int) -> Spawn:
+    """Processes of this machine, connected by a socket pair."""
+    size = sum(file.stat().st_size for file in model.path.glob("*.safetensors"))
+
+    async def spawn(epoch: int, on_frame: OnFrame) -> Child:
+        try:
+            environment = blas.child_environment(size)
+        except blas.BlasError as error:
+            raise RuntimeStartError(str(error)) from error
+        options = worker_options(model.path, config, prefix_bytes, epoch)
+        return await Process.start(options, environment, on_frame)
+
+    return spawn
 
 
 def worker_options(model: Path, config: RuntimeConfig, prefix_bytes: int, epoch: int) -> list[str]:

@@ -29,6 +29,8 @@ class Replica:
     device: str
     kv_bytes: int  #: of live streams: those that have a row, and those that are paused
     prefix_bytes: int
+    replayed: int = 0  #: streams that went on in a process other than the one they began in
+    convicted: int = 0  #: streams that made the process fail when they ran alone
     memory_bytes: int = 0  #: all that the process holds; 0 while it is not known
 
 

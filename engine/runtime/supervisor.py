@@ -1,79 +1,46 @@
-"""Keeps one runtime process serving: starts it, routes its tokens, replaces it when it dies.
+"""Keeps one runtime process serving: starts it, and replaces it when it dies or is stuck.
 
-A stream outlives the process. The supervisor remembers what each live stream was asked and
-what was emitted; after a death the old process is killed first, and every live stream goes
-on in a new one behind its last token. Two checks keep the output exact: a frame counts only
-from the current epoch, a token only at the next position of its stream.
+A stream outlives the process (`roster`): the old process is killed first, and every live
+stream goes on in a new one behind its last token. Only frames of the current epoch count.
+When a process fails by itself, one of its streams may be the cause; the roster finds out
+which (`engine.core.isolation`), and only that one fails.
 """
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
-
-import msgspec
+from collections.abc import Callable
+from typing import Any, Final
 
 from engine.config import RuntimeConfig
+from engine.core.stall import StallLimit
 from engine.runtime import blas
-from engine.runtime.child import Child, OnFrame, Process, worker_options
+from engine.runtime.child import Blame, Child, Spawn, local
 from engine.runtime.interface import Replica, ReplicaState, RuntimeStartError, StreamListener
-from engine.runtime.messages import (
-    Cancel,
-    Evict,
-    Fault,
-    Faulted,
-    FromRuntime,
-    Pause,
-    Prefill,
-    Ready,
-    Resume,
-    Step,
-    Submit,
-    Token,
-)
+from engine.runtime.messages import Evict, Fault, Faulted, FromRuntime, Ready, Step, Submit
 from engine.runtime.models import ModelFiles
 from engine.runtime.restarts import Restarts
+from engine.runtime.roster import OutOfOrderError, Roster
 
 log = logging.getLogger("engine.runtime.supervisor")
 
 #: Loading takes seconds for the built-in models, minutes for 30 billion parameters.
 START_SECONDS: Final = 600.0
 
-#: No token and no prefill chunk for this long, with streams live: the process is stuck. The
-#: slowest step known, 512 prompt tokens of a 27 billion model, takes a few seconds.
-STALL_SECONDS: Final = 30.0
-
-Heard = TypeVar("Heard", Prefill, Token, str)
-
-#: Starts a process of an epoch; its frames go to the callback.
-Spawn = Callable[[int, OnFrame], Awaitable[Child]]
-
-
-@dataclass(slots=True)
-class _Stream:
-    """A stream that has not ended: what was asked, and what came out so far."""
-
-    request: Submit
-    listener: StreamListener
-    emitted: list[int] = field(default_factory=list)
-    paused: bool = False
-    placed: bool = False  #: the process of this epoch knows it
-
-    def resumed(self) -> Submit:
-        """The request that goes on behind the last token."""
-        return msgspec.structs.replace(self.request, emitted=list(self.emitted))
+#: Frames that came while the event loop was busy are read before a silence is believed.
+_READ_SECONDS: Final = 0.1
 
 
 class Supervisor:
-    """`engine.runtime.interface.Runtime` with one replica. Lives in one event loop.
+    """One replica of the model. Lives in one event loop.
 
     Args:
         model: the files to serve.
         config: rows and prefill limits.
         prefix_bytes: budget of the prefix store.
-        spawn, restarts, stall_seconds: the process, the backoff and the silence that counts
-            as death; given by tests.
+        on_failed: called once when the process stays down for good, before its streams fault;
+            `hand_over` in it saves them.
+        spawn, restarts, stall: the process, the backoff and the silence that counts as death;
+            given by tests.
     """
 
     def __init__(
@@ -82,21 +49,22 @@ class Supervisor:
         config: RuntimeConfig,
         prefix_bytes: int,
         *,
+        on_failed: Callable[[], None] | None = None,
         spawn: Spawn | None = None,
         restarts: Restarts | None = None,
-        stall_seconds: float = STALL_SECONDS,
+        stall: StallLimit | None = None,
     ) -> None:
-        self._model = model
-        self._config = config
-        self._prefix_bytes = prefix_bytes
-        self._spawn = spawn or self._start_process
+        self._on_failed = on_failed
+        self._spawn = spawn or local(model, config, prefix_bytes)
         self._restarts = restarts or Restarts()
-        self._stall_seconds = stall_seconds
-        self._streams: dict[int, _Stream] = {}
+        self._stall = stall or StallLimit()
+        self._roster = Roster()
         self._state = ReplicaState.STOPPED
         self._epoch = 0
         self._child: Child | None = None
         self._ready: asyncio.Future[Ready] | None = None
+        self._blame: Blame | None = None  #: why we ended the process, where it was us
+        self._renewal: asyncio.Future[None] | None = None
         self._last_step = Step(epoch=0)
         self._progress_at = 0.0
         self._supervision: asyncio.Task[None] | None = None
@@ -127,34 +95,25 @@ class Supervisor:
             reason = f"the runtime is {self._state}"
             asyncio.get_running_loop().call_soon(listener.on_fault, reason)
             return
-        if not self._streams:
-            self._progress_at = _now()
-        stream = self._streams[request.uid] = _Stream(request, listener, list(request.emitted))
-        if self.ready:
-            self._place(stream)
+        self._wake()
+        self._roster.submit(request, listener)
 
     def cancel(self, uid: int) -> None:
         """Forget a stream; its listener hears nothing more. Unknown ids are ignored."""
-        if self._streams.pop(uid, None) and self._child:
-            self._child.send(Cancel(uid=uid))
+        self._roster.cancel(uid)
 
     def pause(self, uid: int) -> None:
         """Let a stream stand still until `resume`. Unknown ids are ignored."""
-        if stream := self._streams.get(uid):
-            stream.paused = True
-            if stream.placed and self._child:
-                self._child.send(Pause(uid=uid))
+        self._roster.pause(uid)
 
     def resume(self, uid: int) -> None:
         """Let a paused stream go on behind its last token. Unknown ids are ignored."""
-        stream = self._streams.get(uid)
-        if stream is None or not stream.paused:
-            return
-        stream.paused = False
-        if stream.placed and self._child:
-            self._child.send(Resume(uid=uid))
-        elif self.ready:
-            self._place(stream)
+        self._wake()
+        self._roster.resume(uid)
+
+    def hand_over(self) -> list[tuple[Submit, StreamListener]]:
+        """Give every live stream away, each to go on elsewhere behind its last token."""
+        return self._roster.hand_over()
 
     def evict(self, keep_bytes: int) -> None:
         """Shrink the prefix store of the process."""
@@ -162,28 +121,39 @@ class Supervisor:
             self._child.send(Evict(keep_bytes=keep_bytes))
 
     async def scale(self, replicas: int) -> None:
-        """One process is all that there is here; `Pool` has more."""
+        """One process is all that there is here; a pool has more."""
         if replicas != 1:
             raise ValueError(f"one supervisor keeps one process, asked for {replicas}")
 
     async def renew(self) -> None:
-        """Replace the process by a fresh one; live streams go on there."""
-        self._break("renewed on request")
+        """Replace the process by a fresh one and wait for it; live streams go on there.
+
+        Planned: it has no backoff and does not count as a death. Without effect while the
+        process is being replaced anyway, or is down.
+        """
+        if self.ready and self._child:
+            self._renewal = asyncio.get_running_loop().create_future()
+            self._end("renewed on request", Blame.PLANNED)
+        if self._renewal:
+            await asyncio.shield(self._renewal)
 
     def replicas(self) -> list[Replica]:
         """The one process."""
         ready = self._ready.result() if self._ready and self._ready.done() else None
+        step = self._last_step
         return [
             Replica(
                 pid=self._child.pid if self._child and not self._child.ended.done() else None,
                 state=self._state,
-                streams=len(self._streams),
+                streams=len(self._roster),
                 restarts=self._restarts.total,
+                replayed=self._roster.replayed,
+                convicted=self._roster.convicted,
                 blas=ready.blas if ready else "",
                 device=ready.device if ready else "",
-                kv_bytes=self._last_step.kv_bytes + self._last_step.parked_bytes,
-                prefix_bytes=self._last_step.prefix_bytes,
-                memory_bytes=self._last_step.memory_bytes,
+                kv_bytes=step.kv_bytes + step.parked_bytes,
+                prefix_bytes=step.prefix_bytes,
+                memory_bytes=step.memory_bytes,
             )
         ]
 
@@ -195,27 +165,54 @@ class Supervisor:
             await asyncio.wait({self._supervision})
         if self._child:
             await self._child.stop()
-        self._fault_all("the runtime stopped")
+        self._renewed()
+        self._roster.fault_all("the runtime stopped")
 
     # The life of the process.
 
     async def _supervise(self, child: Child) -> None:
-        """Replace the process whenever it dies or stalls, within the bound of restarts."""
+        """Replace the process whenever it dies or is stuck, within the bound of restarts."""
         while True:
             reason = await self._end_of(child)
             self._state = ReplicaState.RESTARTING
-            await child.kill()  # before anything else: two processes must never serve one stream
-            delay = self._restarts.died(_now())
-            log.error("runtime %d: %s: %s", child.pid, reason, child.tail())
-            if delay is None:
-                self._state = ReplicaState.FAILED
-                self._fault_all("the runtime died too often")
+            successor = await self._replace(await self._bury(child, reason))
+            if successor is None:
+                self._give_up()
                 return
+            child = successor
+
+    async def _replace(self, delay: float | None) -> Child | None:
+        """Start the next process; None when there have been too many deaths in a row."""
+        while delay is not None:
             await asyncio.sleep(delay)
             try:
-                child = await self._launch()
-            except RuntimeStartError as error:  # the next turn counts it as another death
+                return await self._launch()
+            except RuntimeStartError as error:
                 log.error("%s", error)  # noqa: TRY400  # the message says it all
+                delay = self._restarts.died(_now())
+        return None
+
+    async def _bury(self, child: Child, reason: str) -> float | None:
+        """End a process for certain, find out why it failed, and say when the next may start."""
+        blame = self._blame or await child.blame()
+        self._blame = None
+        # Before anything else: two processes must never serve one stream.
+        await child.kill()
+        expected = blame.on_a_stream and self._roster.investigating
+        self._roster.detach(f"{reason}, {blame}" if blame.on_a_stream else None)
+        if blame is Blame.PLANNED:
+            log.info("runtime %d: %s", child.pid, reason)
+            return 0.0
+        log.error("runtime %d: %s (%s): %s", child.pid, reason, blame, child.tail())
+        # An expected death brings the culprit nearer; it is no sign that restarts are in vain.
+        return 0.0 if expected else self._restarts.died(_now())
+
+    def _give_up(self) -> None:
+        self._state = ReplicaState.FAILED
+        self._renewed()
+        if self._on_failed:
+            self._on_failed()
+        self._roster.fault_all("the runtime died too often")
 
     async def _launch(self) -> Child:
         """Start a process of the next epoch; once it is ready, hand it every live stream."""
@@ -230,16 +227,10 @@ class Supervisor:
             raise
         self._state = ReplicaState.READY
         self._progress_at = _now()
-        for stream in self._streams.values():
-            stream.placed = False
-            self._place(stream)
+        self._roster.attach(child)
+        child.ended.add_done_callback(lambda _: self._roster.cut())
+        self._renewed()
         return child
-
-    def _place(self, stream: _Stream) -> None:
-        """Hand a stream to the process, unless it stands still."""
-        if self._child and not stream.paused:
-            stream.placed = True
-            self._child.send(stream.resumed())
 
     async def _until_ready(self, child: Child, ready: asyncio.Future[Ready]) -> None:
         either: set[asyncio.Future[Any]] = {ready, child.ended}
@@ -251,25 +242,28 @@ class Supervisor:
         raise RuntimeStartError(f"the runtime did not start: {what}: {child.tail()}")
 
     async def _end_of(self, child: Child) -> str:
-        """Wait until the process is dead or silent too long; say which."""
+        """Wait until the process is dead, or silent too long although it has work; say which."""
         while True:
-            left = self._stall_seconds
-            if self._streams:
-                left = self._progress_at + self._stall_seconds - _now()
+            limit = self._stall.seconds(_now())
+            left = self._progress_at + limit - _now() if self._roster.working else limit
             if left <= 0:
-                return f"no progress for {self._stall_seconds:g} s"
+                return f"no progress for {limit:.3g} s"
             done, _ = await asyncio.wait({child.ended}, timeout=left)
+            if not done:
+                done, _ = await asyncio.wait({child.ended}, timeout=_READ_SECONDS)
             if done:
                 return child.ended.result()
 
-    async def _start_process(self, epoch: int, on_frame: OnFrame) -> Child:
-        size = sum(file.stat().st_size for file in self._model.path.glob("*.safetensors"))
-        try:
-            environment = blas.child_environment(size)
-        except blas.BlasError as error:
-            raise RuntimeStartError(str(error)) from error
-        options = worker_options(self._model.path, self._config, self._prefix_bytes, epoch)
-        return await Process.start(options, environment, on_frame)
+    def _end(self, reason: str, blame: Blame) -> None:
+        """Treat the process as dead."""
+        if self._child and not self._child.ended.done():
+            self._blame = blame
+            self._child.ended.set_result(reason)
+
+    def _renewed(self) -> None:
+        if self._renewal and not self._renewal.done():
+            self._renewal.set_result(None)
+        self._renewal = None
 
     # The frames of the process.
 
@@ -282,10 +276,9 @@ class Supervisor:
             case Step():
                 self._on_step(frame)
             case Fault(uid=uid, reason=reason):
-                self._on_fault(uid, reason)
+                self._roster.fault(uid, reason)
             case Faulted(uids=uids, reason=reason):
-                for uid in uids:
-                    self._on_fault(uid, reason)
+                self._roster.suspect(reason, uids)
 
     def _on_ready(self, frame: Ready) -> None:
         log.info("runtime %d is ready on %s with BLAS %s", frame.pid, frame.device, frame.blas)
@@ -297,52 +290,26 @@ class Supervisor:
     def _on_step(self, frame: Step) -> None:
         self._last_step = frame
         if frame.tokens or frame.prefills:
-            self._progress_at = _now()
+            self._progressed()
+        if frame.tokens:
+            self._restarts.worked()
         for prefill in frame.prefills:
-            self._on_prefill(prefill)
-        for token in frame.tokens:
-            self._on_token(token)
-
-    def _on_prefill(self, prefill: Prefill) -> None:
-        stream = self._streams.get(prefill.uid)
-        if stream and not stream.emitted:  # a replayed stream has had its prefill
-            self._tell(prefill.uid, stream.listener.on_prefill, prefill)
-
-    def _on_token(self, token: Token) -> None:
-        stream = self._streams.get(token.uid)
-        if stream is None:  # cancelled while this frame was under way
-            return
-        if token.position != len(stream.emitted):
-            self._break(
-                f"stream {token.uid}: token at position {token.position} "
-                f"where {len(stream.emitted)} is next"
-            )
-            return
-        stream.emitted.append(token.token)
-        if token.finish is not None:
-            del self._streams[token.uid]
-        self._tell(token.uid, stream.listener.on_token, token)
-
-    def _on_fault(self, uid: int, reason: str) -> None:
-        if stream := self._streams.pop(uid, None):
-            self._tell(uid, stream.listener.on_fault, reason)
-
-    def _break(self, reason: str) -> None:
-        """Treat the process as dead: what it sends can no longer be trusted."""
-        if self._child and not self._child.ended.done():
-            self._child.ended.set_result(reason)
-
-    def _fault_all(self, reason: str) -> None:
-        for uid in list(self._streams):
-            self._on_fault(uid, reason)
-
-    def _tell(self, uid: int, hear: Callable[[Heard], None], what: Heard) -> None:
-        """Call a listener; one that raises loses its own stream and harms no other."""
+            self._roster.prefill(prefill)
         try:
-            hear(what)
-        except Exception:
-            log.exception("the listener of stream %d raised; cancelling the stream", uid)
-            self.cancel(uid)
+            for token in frame.tokens:
+                self._roster.token(token)
+        except OutOfOrderError as error:
+            self._end(str(error), Blame.CORRUPT)
+
+    def _progressed(self) -> None:
+        now = _now()
+        self._stall.observe(now - self._progress_at, now)
+        self._progress_at = now
+
+    def _wake(self) -> None:
+        """Work begins: what was idle until now was no silence."""
+        if not self._roster.working:
+            self._progress_at = _now()
 
 
 def _now() -> float:

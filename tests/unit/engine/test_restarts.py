@@ -23,6 +23,16 @@ def test_a_death_outside_the_window_is_forgotten() -> None:
     assert delays == [restarts.first_delay_seconds] * 4
 
 
+def test_work_between_deaths_takes_them_back() -> None:
+    restarts = Restarts(bound=1, jitter=lambda: 1.0)
+    delays = []
+    for now in range(100):
+        delays.append(restarts.died(now))
+        restarts.worked()
+    assert delays == [restarts.first_delay_seconds] * 100
+    assert restarts.total == 100
+
+
 @given(st.floats(0, 1), st.integers(1, 20))
 def test_jitter_takes_at_most_half_of_the_delay(jitter: float, deaths: int) -> None:
     restarts = Restarts(bound=deaths, jitter=lambda: jitter)

@@ -6,13 +6,18 @@ from pathlib import Path
 import pytest
 
 from engine.config import RuntimeConfig
-from engine.runtime.child import OnFrame
-from engine.runtime.interface import ReplicaState, RuntimeStartError
+from engine.core.stall import StallLimit
+from engine.runtime.child import Blame, OnFrame
+from engine.runtime.interface import ReplicaState, RuntimeStartError, StreamListener
 from engine.runtime.messages import (
     Cancel,
+    Evict,
     Fault,
+    Faulted,
+    Pause,
     Prefill,
     Ready,
+    Resume,
     Step,
     Submit,
     Token,
@@ -35,6 +40,7 @@ class FakeChild:
         self.sent: list[ToRuntime] = []
         self.killed = False
         self.stopped = False
+        self.fault_of = Blame.OUTSIDE
         self._on_frame = on_frame
 
     def send(self, message: ToRuntime) -> None:
@@ -42,6 +48,10 @@ class FakeChild:
 
     def tail(self) -> str:
         return "cannot load"
+
+    async def blame(self) -> Blame:
+        assert not self.killed, "too late to ask"
+        return self.fault_of
 
     async def kill(self) -> None:
         self.killed = True
@@ -51,7 +61,8 @@ class FakeChild:
         self.stopped = True
         self.die("stopped")
 
-    def die(self, reason: str) -> None:
+    def die(self, reason: str, blame: Blame = Blame.OUTSIDE) -> None:
+        self.fault_of = blame
         if not self.ended.done():
             self.ended.set_result(reason)
 
@@ -63,6 +74,19 @@ class FakeChild:
 
     def prefill(self, prefill: Prefill) -> None:
         self._on_frame(Step(epoch=self.epoch, prefills=[prefill]))
+
+    def faulted(self, *uids: int) -> None:
+        self._on_frame(Faulted(epoch=self.epoch, uids=list(uids), reason="the step failed"))
+
+    def submitted(self) -> list[int]:
+        """The streams that it was given and not told to forget, as it knows them now."""
+        here: list[int] = []
+        for message in self.sent:
+            if isinstance(message, Submit):
+                here.append(message.uid)
+            elif isinstance(message, Cancel):
+                here.remove(message.uid)
+        return here
 
     def fault(self, uid: int, reason: str) -> None:
         self._on_frame(Fault(epoch=self.epoch, uid=uid, reason=reason))
@@ -142,7 +166,7 @@ def play(scene: Scene, *, healthy: int = 99, stall_seconds: float = 60, bound: i
             0,
             spawn=spawner,
             restarts=Restarts(bound=bound, first_delay_seconds=0),
-            stall_seconds=stall_seconds,
+            stall=StallLimit(stall_seconds, stall_seconds, stall_seconds),
         )
         await supervisor.start()
         try:
@@ -360,3 +384,200 @@ def test_a_start_that_is_given_up_leaves_no_process() -> None:
         assert not supervisor.ready
 
     asyncio.run(run())
+
+
+def test_a_signal_from_outside_suspects_nobody() -> None:
+    async def scene(supervisor: Supervisor, spawner: Spawner) -> None:
+        ear = Ear()
+        supervisor.submit(request(1), ear)
+        for number in range(1, 4):
+            child = await spawner.child(number)
+            assert child.submitted() == [1]
+            child.die("the process ended", Blame.OUTSIDE)
+        await spawner.child(4)
+        assert ear.faults == []
+        assert supervisor.replicas()[0].convicted == 0
+
+    play(scene, bound=5)
+
+
+def test_deaths_with_work_between_them_never_reach_the_bound() -> None:
+    async def scene(supervisor: Supervisor, spawner: Spawner) -> None:
+        ear = Ear()
+        supervisor.submit(Submit(uid=1, prompt=[5], max_tokens=99, seed=0), ear)
+        for number in range(1, 21):
+            child = await spawner.child(number)
+            child.tokens(Token(1, number - 1, number))
+            child.die("the process ended")
+        await spawner.child(21)
+        assert ear.tokens == list(range(1, 21))
+        assert ear.faults == []
+
+    play(scene, bound=2)
+
+
+def test_a_request_that_kills_the_process_alone_fails_and_the_others_go_on() -> None:
+    async def scene(supervisor: Supervisor, spawner: Spawner) -> None:
+        ears = {uid: Ear() for uid in (1, 2, 3)}
+        for uid, ear in ears.items():
+            supervisor.submit(request(uid), ear)
+        first = await spawner.child(1)
+        first.tokens(*(Token(uid, 0, 10 * uid) for uid in ears))
+        first.die("the process ended", Blame.ITSELF)
+        second = await spawner.child(2)
+        assert second.submitted() == [1, 2]  # the first half
+        second.die("the process ended", Blame.ITSELF)
+        third = await spawner.child(3)
+        assert third.submitted() == [1]
+        third.tokens(Token(1, 1, 11))
+        third.tokens(Token(1, 2, 12))  # beyond the fault: cleared, and held until it is over
+        assert third.submitted() == [2]
+        third.tokens(Token(1, 3, 99))  # was under way when it was withdrawn
+        third.die("the process ended", Blame.ITSELF)
+        fourth = await spawner.child(4)
+        assert ears[2].faults == ["this request makes the model fail: the process ended, by itself"]
+        assert fourth.submitted() == [3]
+        fourth.tokens(Token(3, 1, 31), Token(3, 2, 32))
+        assert fourth.submitted() == [3, 1]
+        assert [m.emitted for m in fourth.sent if isinstance(m, Submit)] == [[30], [10, 11, 12]]
+        assert (ears[1].tokens, ears[1].faults) == ([10, 11, 12], [])
+        assert (ears[3].tokens, ears[3].faults) == ([30, 31, 32], [])
+        replica = supervisor.replicas()[0]
+        assert (replica.convicted, replica.restarts) == (1, 1)
+
+    play(scene, bound=1)
+
+
+def test_a_step_that_raises_is_investigated_in_the_same_process() -> None:
+    async def scene(supervisor: Supervisor, spawner: Spawner) -> None:
+        child, good, bad = await spawner.child(1), Ear(), Ear()
+        supervisor.submit(request(1), good)
+        supervisor.submit(request(2), bad)
+        child.faulted(1, 2)
+        assert child.sent[2:] == [request(1)]
+        child.tokens(Token(1, 0, 10))
+        child.tokens(Token(1, 1, 11))
+        child.faulted(2)
+        assert bad.faults == ["this request makes the model fail: the step failed"]
+        child.tokens(Token(1, 2, 12, "stop"))
+        assert good.tokens == [10, 11, 12]
+        assert len(spawner.children) == 1
+
+    play(scene)
+
+
+def test_newcomers_wait_while_a_fault_is_investigated() -> None:
+    async def scene(supervisor: Supervisor, spawner: Spawner) -> None:
+        child, ear, late = await spawner.child(1), Ear(), Ear()
+        supervisor.submit(request(1), ear)
+        child.faulted(1)
+        supervisor.submit(request(2), late)
+        assert child.sent[1:] == [request(1)]
+        child.faulted(1)
+        assert len(ear.faults) == 1
+        assert child.sent[2:] == [request(2)]
+
+    play(scene)
+
+
+def test_a_start_that_fails_during_an_investigation_counts() -> None:
+    async def scene(supervisor: Supervisor, spawner: Spawner) -> None:
+        ear = Ear()
+        supervisor.submit(request(1), ear)
+        (await spawner.child(1)).die("the process ended", Blame.ITSELF)
+        await spawner.child(3)
+        await settled()
+        assert supervisor.replicas()[0].state is ReplicaState.FAILED
+        assert ear.faults == ["the runtime died too often"]
+
+    play(scene, healthy=1, bound=2)
+
+
+def test_a_paused_stream_stands_still_and_goes_on_where_it_was() -> None:
+    async def scene(supervisor: Supervisor, spawner: Spawner) -> None:
+        first, ear = await spawner.child(1), Ear()
+        supervisor.submit(request(1), ear)
+        supervisor.pause(1)
+        supervisor.pause(1)
+        first.tokens(Token(1, 0, 10))  # was under way
+        supervisor.resume(1)
+        supervisor.resume(1)
+        assert first.sent[1:] == [Pause(uid=1), Resume(uid=1)]
+        supervisor.pause(1)
+        first.die("the process ended")
+        second = await spawner.child(2)
+        assert second.sent == []
+        supervisor.resume(1)
+        assert [m.emitted for m in second.sent if isinstance(m, Submit)] == [[10]]
+        assert ear.tokens == [10]
+
+    play(scene)
+
+
+def test_a_paused_stream_is_no_silence() -> None:
+    async def scene(supervisor: Supervisor, spawner: Spawner) -> None:
+        supervisor.submit(request(1), Ear())
+        supervisor.pause(1)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(spawner.child(2), timeout=0.3)
+        assert supervisor.ready
+
+    play(scene, stall_seconds=0.05)
+
+
+def test_a_renewal_is_planned_and_waits_for_the_new_process() -> None:
+    async def scene(supervisor: Supervisor, spawner: Spawner) -> None:
+        first, ear = await spawner.child(1), Ear()
+        supervisor.submit(request(1), ear)
+        first.tokens(Token(1, 0, 10))
+        await supervisor.renew()
+        second = await spawner.child(2)
+        assert supervisor.ready
+        assert first.killed
+        assert [m.emitted for m in second.sent if isinstance(m, Submit)] == [[10]]
+        assert supervisor.replicas()[0].restarts == 0
+
+    play(scene, bound=0)
+
+
+def test_streams_that_are_handed_over_go_on_behind_their_last_token() -> None:
+    async def scene(supervisor: Supervisor, spawner: Spawner) -> None:
+        child, ear = await spawner.child(1), Ear()
+        supervisor.submit(request(1), ear)
+        child.tokens(Token(1, 0, 10))
+        ((moved, listener),) = supervisor.hand_over()
+        assert (moved.emitted, listener) == ([10], ear)
+        assert child.submitted() == []
+        assert supervisor.replicas()[0].streams == 0
+
+    play(scene)
+
+
+def test_whoever_is_told_of_the_failure_may_save_the_streams() -> None:
+    async def run() -> None:
+        spawner, ear, saved = Spawner(healthy=1), Ear(), list[tuple[Submit, StreamListener]]()
+        supervisor = Supervisor(
+            MODEL,
+            RuntimeConfig(),
+            0,
+            on_failed=lambda: saved.extend(supervisor.hand_over()),
+            spawn=spawner,
+            restarts=Restarts(bound=0),
+        )
+        await supervisor.start()
+        supervisor.submit(request(1), ear)
+        spawner.children[0].die("the process ended")
+        await settled()
+        assert [(moved.uid, listener) for moved, listener in saved] == [(1, ear)]
+        assert ear.faults == []
+        await supervisor.stop()
+
+    asyncio.run(run())
+
+
+def test_memory_is_given_back_on_request() -> None:
+    async def scene(supervisor: Supervisor, spawner: Spawner) -> None:
+        supervisor.evict(1000)
+        assert (await spawner.child(1)).sent == [Evict(keep_bytes=1000)]
+
+    play(scene)

@@ -1,0 +1,245 @@
+"""The live streams of one replica: what each was asked, what came out, and whether it runs.
+
+The process may die; the roster stays. Two checks keep the output exact whatever process it
+comes from: a stream hears only from the process that it is placed in, and a token counts
+only at the next position of its stream.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+import msgspec
+
+from engine.core.isolation import Isolation
+from engine.runtime.interface import StreamListener
+from engine.runtime.messages import Cancel, Pause, Prefill, Resume, Submit, Token, ToRuntime
+
+log = logging.getLogger("engine.runtime.supervisor")
+
+Heard = TypeVar("Heard", Prefill, Token, str)
+
+
+class Link(Protocol):
+    """Where a roster's messages go: a process that is ready."""
+
+    def send(self, message: ToRuntime) -> None:
+        """Queue a message."""
+
+
+class OutOfOrderError(Exception):
+    """A token stands at a wrong position: the process can no longer be trusted."""
+
+
+@dataclass(slots=True)
+class _Live:
+    """A stream that has not ended."""
+
+    request: Submit
+    listener: StreamListener
+    emitted: list[int] = field(default_factory=list)
+    paused: bool = False
+    placed: bool = False  #: the process at the link knows it
+
+    def resumed(self) -> Submit:
+        """The request that goes on behind the last token."""
+        return msgspec.structs.replace(self.request, emitted=list(self.emitted))
+
+
+class Roster:
+    """Owns the live streams and decides which of them the process runs."""
+
+    def __init__(self) -> None:
+        self._streams: dict[int, _Live] = {}  # in order of arrival
+        self._isolation = Isolation()
+        self._link: Link | None = None
+        self.replayed = 0
+        self.convicted = 0
+
+    def __len__(self) -> int:
+        return len(self._streams)
+
+    @property
+    def working(self) -> bool:
+        """Whether the process has anything to do."""
+        return any(stream.placed and not stream.paused for stream in self._streams.values())
+
+    @property
+    def investigating(self) -> bool:
+        """Whether streams run in groups, to find the one that makes the process fail."""
+        return self._isolation.active
+
+    def attach(self, link: Link) -> None:
+        """A process is ready: hand it the streams that may run, each behind its last token."""
+        self.detach()
+        self._link = link
+        self._arrange()
+
+    def cut(self) -> None:
+        """The process answers no more; who arrives from now on was not in it."""
+        self._link = None
+
+    def detach(self, suspicion: str | None = None) -> None:
+        """The process is gone; the streams wait for the next one.
+
+        `suspicion` says how it failed, where one of those that ran may be the cause.
+        """
+        self.cut()
+        if suspicion is not None:
+            self.suspect(suspicion)
+        for stream in self._streams.values():
+            stream.placed = False
+
+    # What clients want.
+
+    def submit(self, request: Submit, listener: StreamListener) -> None:
+        """Begin a stream, or go on with one behind what it has emitted."""
+        stream = _Live(request, listener, list(request.emitted))
+        self._streams[request.uid] = stream
+        self._place(stream)
+
+    def cancel(self, uid: int) -> None:
+        """Forget a stream; its listener hears nothing more. Unknown ids are ignored."""
+        if stream := self._streams.pop(uid, None):
+            self._withdraw(stream)
+            self._leave(uid)
+
+    def pause(self, uid: int) -> None:
+        """Let a stream stand still. Unknown ids are ignored."""
+        stream = self._streams.get(uid)
+        if stream is None or stream.paused:
+            return
+        stream.paused = True
+        if stream.placed:
+            self._send(Pause(uid=uid))
+        self._leave(uid)
+
+    def resume(self, uid: int) -> None:
+        """Let a paused stream go on. Unknown ids are ignored."""
+        stream = self._streams.get(uid)
+        if stream is None or not stream.paused:
+            return
+        stream.paused = False
+        if not stream.placed:
+            self._place(stream)
+        elif self._isolation.admits(uid):
+            self._send(Resume(uid=uid))
+        else:
+            self._withdraw(stream)
+
+    def hand_over(self) -> list[tuple[Submit, StreamListener]]:
+        """Give every stream away, each to go on elsewhere behind its last token."""
+        given = [(stream.resumed(), stream.listener) for stream in self._streams.values()]
+        for uid in list(self._streams):
+            self.cancel(uid)
+        return given
+
+    # What the process says.
+
+    def prefill(self, prefill: Prefill) -> None:
+        """A prefill chunk is done."""
+        stream = self._placed(prefill.uid)
+        if stream and not stream.emitted:  # a replayed stream has had its prefill
+            self._tell(prefill.uid, stream.listener.on_prefill, prefill)
+
+    def token(self, token: Token) -> None:
+        """The next token of a stream.
+
+        Raises:
+            OutOfOrderError: it is not the next one.
+        """
+        stream = self._placed(token.uid)
+        if stream is None:  # cancelled, or withdrawn, while this frame was under way
+            return
+        if token.position != len(stream.emitted):
+            raise OutOfOrderError(
+                f"stream {token.uid}: token at position {token.position} "
+                f"where {len(stream.emitted)} is next"
+            )
+        stream.emitted.append(token.token)
+        if token.finish is not None:
+            del self._streams[token.uid]
+            self._leave(token.uid)
+        elif self._isolation.active:
+            self._isolation.emitted(token.uid, len(stream.emitted))
+            self._arrange()
+        self._tell(token.uid, stream.listener.on_token, token)
+
+    def fault(self, uid: int, reason: str) -> None:
+        """End a stream with a fault. Unknown ids are ignored."""
+        if stream := self._streams.pop(uid, None):
+            self._leave(uid)
+            self._tell(uid, stream.listener.on_fault, reason)
+
+    def fault_all(self, reason: str) -> None:
+        """End every stream with a fault."""
+        for uid in list(self._streams):
+            self.fault(uid, reason)
+
+    def suspect(self, reason: str, uids: list[int] | None = None) -> None:
+        """A fault took these streams, or all that ran, with it; one of them may be its cause.
+
+        Whoever is convicted ends with the reason, the others are replayed.
+        """
+        running = {
+            uid: len(stream.emitted)
+            for uid, stream in self._streams.items()
+            if stream.placed and not stream.paused and (uids is None or uid in uids)
+        }
+        for uid in running:
+            self._streams[uid].placed = False
+        culprit = self._isolation.faulted(running)
+        log.warning("a fault (%s) took %d streams; who may run: %s", reason, len(running), self)
+        if culprit is not None:
+            self.convicted += 1
+            log.error("stream %d faulted alone: %s", culprit, reason)
+            self.fault(culprit, f"this request makes the model fail: {reason}")
+        self._arrange()
+
+    def __str__(self) -> str:
+        if not self._isolation.active:
+            return "everyone"
+        return f"only {[uid for uid in self._streams if self._isolation.admits(uid)]}"
+
+    def _placed(self, uid: int) -> _Live | None:
+        stream = self._streams.get(uid)
+        return stream if stream and stream.placed else None
+
+    def _arrange(self) -> None:
+        """Place everyone who may run, and withdraw everyone who may not."""
+        for uid, stream in self._streams.items():
+            if not self._isolation.admits(uid):
+                self._withdraw(stream)
+            elif not stream.placed:
+                self._place(stream)
+
+    def _place(self, stream: _Live) -> None:
+        uid = stream.request.uid
+        if self._link and not stream.paused and self._isolation.admits(uid):
+            stream.placed = True
+            self.replayed += bool(stream.emitted)
+            self._send(stream.resumed())
+
+    def _withdraw(self, stream: _Live) -> None:
+        if stream.placed:
+            stream.placed = False
+            self._send(Cancel(uid=stream.request.uid))
+
+    def _leave(self, uid: int) -> None:
+        """A stream is out of the investigation; the next group may be due."""
+        if self._isolation.active:
+            self._isolation.left(uid)
+            self._arrange()
+
+    def _send(self, message: ToRuntime) -> None:
+        if self._link:
+            self._link.send(message)
+
+    def _tell(self, uid: int, hear: Callable[[Heard], None], what: Heard) -> None:
+        """Call a listener; one that raises loses its own stream and harms no other."""
+        try:
+            hear(what)
+        except Exception:
+            log.exception("the listener of stream %d raised; cancelling the stream", uid)
+            self.cancel(uid)
