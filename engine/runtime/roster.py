@@ -1,13 +1,16 @@
 """The live streams of one replica: what each was asked, what came out, and whether it runs.
 
 The process may die; the roster stays. Two checks keep the output exact whatever process it
-comes from: a stream hears only from the process that it is placed in, and a token counts
-only at the next position of its stream.
+comes from: a stream hears only from its present placement, and a token counts only at the
+next position of its stream. A placement is one stay of a stream in one process, known there
+by the stream's id, or by an id of its own where the stream was there before: what an earlier
+stay still sends must not be taken for the present one's.
 """
 
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Protocol, TypeVar
 
 import msgspec
@@ -40,11 +43,12 @@ class _Live:
     listener: StreamListener
     emitted: list[int] = field(default_factory=list)
     paused: bool = False
-    placed: bool = False  #: the process at the link knows it
+    wire: int | None = None  #: the id of its placement; None while no process knows it
+    was_here: bool = False  #: this process has used the stream's own id
 
-    def resumed(self) -> Submit:
-        """The request that goes on behind the last token."""
-        return msgspec.structs.replace(self.request, emitted=list(self.emitted))
+    def resumed(self, uid: int) -> Submit:
+        """The request that goes on behind the last token, under an id."""
+        return msgspec.structs.replace(self.request, uid=uid, emitted=list(self.emitted))
 
 
 class Roster:
@@ -52,6 +56,8 @@ class Roster:
 
     def __init__(self) -> None:
         self._streams: dict[int, _Live] = {}  # in order of arrival
+        self._placed: dict[int, _Live] = {}  # by the ids that the process uses
+        self._again = count(-1, -1)  # ids of second stays: no stream has a negative one
         self._isolation = Isolation()
         self._link: Link | None = None
         self.replayed = 0
@@ -63,7 +69,7 @@ class Roster:
     @property
     def working(self) -> bool:
         """Whether the process has anything to do."""
-        return any(stream.placed and not stream.paused for stream in self._streams.values())
+        return any(not stream.paused for stream in self._placed.values())
 
     @property
     def investigating(self) -> bool:
@@ -88,8 +94,9 @@ class Roster:
         self.cut()
         if suspicion is not None:
             self.suspect(suspicion)
+        self._placed.clear()
         for stream in self._streams.values():
-            stream.placed = False
+            stream.wire, stream.was_here = None, False
 
     # What clients want.
 
@@ -101,9 +108,9 @@ class Roster:
 
     def cancel(self, uid: int) -> None:
         """Forget a stream; its listener hears nothing more. Unknown ids are ignored."""
-        if stream := self._streams.pop(uid, None):
+        if stream := self._streams.get(uid):
             self._withdraw(stream)
-            self._leave(uid)
+            self._forget(stream)
 
     def pause(self, uid: int) -> None:
         """Let a stream stand still. Unknown ids are ignored."""
@@ -111,8 +118,8 @@ class Roster:
         if stream is None or stream.paused:
             return
         stream.paused = True
-        if stream.placed:
-            self._send(Pause(uid=uid))
+        if stream.wire is not None:
+            self._send(Pause(uid=stream.wire))
         self._leave(uid)
 
     def resume(self, uid: int) -> None:
@@ -121,16 +128,16 @@ class Roster:
         if stream is None or not stream.paused:
             return
         stream.paused = False
-        if not stream.placed:
+        if stream.wire is None:
             self._place(stream)
         elif self._isolation.admits(uid):
-            self._send(Resume(uid=uid))
+            self._send(Resume(uid=stream.wire))
         else:
             self._withdraw(stream)
 
     def hand_over(self) -> list[tuple[Submit, StreamListener]]:
         """Give every stream away, each to go on elsewhere behind its last token."""
-        given = [(stream.resumed(), stream.listener) for stream in self._streams.values()]
+        given = [(live.resumed(uid), live.listener) for uid, live in self._streams.items()]
         for uid in list(self._streams):
             self.cancel(uid)
         return given
@@ -139,9 +146,9 @@ class Roster:
 
     def prefill(self, prefill: Prefill) -> None:
         """A prefill chunk is done."""
-        stream = self._placed(prefill.uid)
+        stream = self._placed.get(prefill.uid)
         if stream and not stream.emitted:  # a replayed stream has had its prefill
-            self._tell(prefill.uid, stream.listener.on_prefill, prefill)
+            self._tell(stream, stream.listener.on_prefill, prefill)
 
     def token(self, token: Token) -> None:
         """The next token of a stream.
@@ -149,52 +156,53 @@ class Roster:
         Raises:
             OutOfOrderError: it is not the next one.
         """
-        stream = self._placed(token.uid)
+        stream = self._placed.get(token.uid)
         if stream is None:  # cancelled, or withdrawn, while this frame was under way
             return
+        uid = stream.request.uid
         if token.position != len(stream.emitted):
             raise OutOfOrderError(
-                f"stream {token.uid}: token at position {token.position} "
+                f"stream {uid}: token at position {token.position} "
                 f"where {len(stream.emitted)} is next"
             )
         stream.emitted.append(token.token)
         if token.finish is not None:
-            del self._streams[token.uid]
-            self._leave(token.uid)
+            self._forget(stream)
         elif self._isolation.active:
-            self._isolation.emitted(token.uid, len(stream.emitted))
+            self._isolation.emitted(uid, len(stream.emitted))
             self._arrange()
-        self._tell(token.uid, stream.listener.on_token, token)
+        self._tell(stream, stream.listener.on_token, token)
 
-    def fault(self, uid: int, reason: str) -> None:
-        """End a stream with a fault. Unknown ids are ignored."""
-        if stream := self._streams.pop(uid, None):
-            self._leave(uid)
-            self._tell(uid, stream.listener.on_fault, reason)
+    def fault(self, wire: int, reason: str) -> None:
+        """The process gives a stream up. Unknown ids are ignored."""
+        if stream := self._placed.get(wire):
+            self._fail(stream, reason)
 
     def fault_all(self, reason: str) -> None:
         """End every stream with a fault."""
-        for uid in list(self._streams):
-            self.fault(uid, reason)
+        for stream in list(self._streams.values()):
+            self._fail(stream, reason)
 
-    def suspect(self, reason: str, uids: list[int] | None = None) -> None:
+    def suspect(self, reason: str, wires: list[int] | None = None) -> None:
         """A fault took these streams, or all that ran, with it; one of them may be its cause.
 
         Whoever is convicted ends with the reason, the others are replayed.
         """
-        running = {
-            uid: len(stream.emitted)
-            for uid, stream in self._streams.items()
-            if stream.placed and not stream.paused and (uids is None or uid in uids)
-        }
-        for uid in running:
-            self._streams[uid].placed = False
-        culprit = self._isolation.faulted(running)
-        log.warning("a fault (%s) took %d streams; who may run: %s", reason, len(running), self)
+        taken = [
+            stream
+            for wire, stream in self._placed.items()
+            if not stream.paused and (wires is None or wire in wires)
+        ]
+        for stream in taken:
+            self._displace(stream)
+        culprit = self._isolation.faulted(
+            {stream.request.uid: len(stream.emitted) for stream in taken}
+        )
+        log.warning("a fault (%s) took %d streams; who may run: %s", reason, len(taken), self)
         if culprit is not None:
             self.convicted += 1
             log.error("stream %d faulted alone: %s", culprit, reason)
-            self.fault(culprit, f"this request makes the model fail: {reason}")
+            self._fail(self._streams[culprit], f"this request makes the model fail: {reason}")
         self._arrange()
 
     def __str__(self) -> str:
@@ -202,29 +210,43 @@ class Roster:
             return "everyone"
         return f"only {[uid for uid in self._streams if self._isolation.admits(uid)]}"
 
-    def _placed(self, uid: int) -> _Live | None:
-        stream = self._streams.get(uid)
-        return stream if stream and stream.placed else None
-
     def _arrange(self) -> None:
         """Place everyone who may run, and withdraw everyone who may not."""
         for uid, stream in self._streams.items():
             if not self._isolation.admits(uid):
                 self._withdraw(stream)
-            elif not stream.placed:
+            elif stream.wire is None:
                 self._place(stream)
 
     def _place(self, stream: _Live) -> None:
         uid = stream.request.uid
-        if self._link and not stream.paused and self._isolation.admits(uid):
-            stream.placed = True
-            self.replayed += bool(stream.emitted)
-            self._send(stream.resumed())
+        if self._link is None or stream.paused or not self._isolation.admits(uid):
+            return
+        self.replayed += bool(stream.emitted)
+        stream.wire = next(self._again) if stream.was_here else uid
+        stream.was_here = True
+        self._placed[stream.wire] = stream
+        self._send(stream.resumed(stream.wire))
 
     def _withdraw(self, stream: _Live) -> None:
-        if stream.placed:
-            stream.placed = False
-            self._send(Cancel(uid=stream.request.uid))
+        if stream.wire is not None:
+            self._send(Cancel(uid=stream.wire))
+            self._displace(stream)
+
+    def _displace(self, stream: _Live) -> None:
+        if stream.wire is not None:
+            del self._placed[stream.wire]
+            stream.wire = None
+
+    def _forget(self, stream: _Live) -> None:
+        """A stream has ended."""
+        del self._streams[stream.request.uid]
+        self._displace(stream)
+        self._leave(stream.request.uid)
+
+    def _fail(self, stream: _Live, reason: str) -> None:
+        self._forget(stream)
+        self._tell(stream, stream.listener.on_fault, reason)
 
     def _leave(self, uid: int) -> None:
         """A stream is out of the investigation; the next group may be due."""
@@ -236,8 +258,9 @@ class Roster:
         if self._link:
             self._link.send(message)
 
-    def _tell(self, uid: int, hear: Callable[[Heard], None], what: Heard) -> None:
+    def _tell(self, stream: _Live, hear: Callable[[Heard], None], what: Heard) -> None:
         """Call a listener; one that raises loses its own stream and harms no other."""
+        uid = stream.request.uid
         try:
             hear(what)
         except Exception:

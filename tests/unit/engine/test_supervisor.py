@@ -3,6 +3,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from engine.config import RuntimeConfig
@@ -150,6 +151,11 @@ async def settled() -> None:
 
 def request(uid: int = 1) -> Submit:
     return Submit(uid=uid, prompt=[5, 6], max_tokens=9, seed=uid)
+
+
+def again(wire: int, uid: int) -> Submit:
+    """A stream that was in this process before, under the id of its present stay."""
+    return msgspec.structs.replace(request(uid), uid=wire)
 
 
 Scene = Callable[[Supervisor, Spawner], Awaitable[None]]
@@ -454,12 +460,14 @@ def test_a_step_that_raises_is_investigated_in_the_same_process() -> None:
         supervisor.submit(request(1), good)
         supervisor.submit(request(2), bad)
         child.faulted(1, 2)
-        assert child.sent[2:] == [request(1)]
-        child.tokens(Token(1, 0, 10))
-        child.tokens(Token(1, 1, 11))
-        child.faulted(2)
+        assert child.sent[2:] == [again(-1, 1)]
+        child.tokens(Token(1, 0, 99))  # of its first stay
+        child.tokens(Token(-1, 0, 10))
+        child.tokens(Token(-1, 1, 11))
+        assert child.sent[3:] == [Cancel(uid=-1), again(-2, 2)]
+        child.faulted(-2)
         assert bad.faults == ["this request makes the model fail: the step failed"]
-        child.tokens(Token(1, 2, 12, "stop"))
+        child.tokens(Token(-3, 2, 12, "stop"))
         assert good.tokens == [10, 11, 12]
         assert len(spawner.children) == 1
 
@@ -472,8 +480,8 @@ def test_newcomers_wait_while_a_fault_is_investigated() -> None:
         supervisor.submit(request(1), ear)
         child.faulted(1)
         supervisor.submit(request(2), late)
-        assert child.sent[1:] == [request(1)]
-        child.faulted(1)
+        assert child.sent[1:] == [again(-1, 1)]
+        child.faulted(-1)
         assert len(ear.faults) == 1
         assert child.sent[2:] == [request(2)]
 
