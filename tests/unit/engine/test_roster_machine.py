@@ -3,7 +3,15 @@
 from dataclasses import dataclass, field
 
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import (
+    Bundle,
+    MultipleResults,
+    RuleBasedStateMachine,
+    invariant,
+    multiple,
+    precondition,
+    rule,
+)
 
 from engine.runtime.messages import Cancel, Pause, Prefill, Resume, Submit, Token, ToRuntime
 from engine.runtime.roster import Roster
@@ -78,6 +86,11 @@ class Client:
         self.ended.append(reason)
 
 
+LENGTHS = st.integers(1, 12)
+#: Output tokens at which a stream makes its process fail; most never do.
+DEADLY = st.one_of(st.none(), st.none(), st.none(), st.integers(0, 11))
+
+
 class Rosters(RuleBasedStateMachine):
     """One roster, a process that comes and goes, and streams of which some are deadly."""
 
@@ -93,20 +106,9 @@ class Rosters(RuleBasedStateMachine):
         self.cancelled: set[int] = set()
         self.accidents = False  # a process failed by itself for no stream's sake
 
-    @rule(
-        target=streams,
-        length=st.integers(1, 8),
-        deadly_at=st.one_of(st.none(), st.none(), st.integers(0, 7)),
-    )
-    def submit(self, length: int, deadly_at: int | None) -> int:
-        uid = len(self.clients) + 1
-        self.clients[uid], self.lengths[uid] = Client(), length
-        if deadly_at is not None and deadly_at < length:
-            self.deadly[uid] = deadly_at
-        self.roster.submit(
-            Submit(uid=uid, prompt=[uid], max_tokens=length, seed=0), self.clients[uid]
-        )
-        return uid
+    @rule(target=streams, several=st.lists(st.tuples(LENGTHS, DEADLY), min_size=1, max_size=6))
+    def submit(self, several: list[tuple[int, int | None]]) -> MultipleResults[int]:
+        return multiple(*(self._submit(length, deadly_at) for length, deadly_at in several))
 
     @rule(uid=streams)
     def cancel(self, uid: int) -> None:
@@ -172,6 +174,15 @@ class Rosters(RuleBasedStateMachine):
             if client.ended and client.ended != ["length"]:
                 assert client.ended[0].startswith("this request makes the model fail: ")
                 assert uid in self.deadly or self.accidents
+
+    def _submit(self, length: int, deadly_at: int | None) -> int:
+        uid = len(self.clients) + 1
+        self.clients[uid], self.lengths[uid] = Client(), length
+        if deadly_at is not None and deadly_at < length:
+            self.deadly[uid] = deadly_at
+        request = Submit(uid=uid, prompt=[uid], max_tokens=length, seed=0)
+        self.roster.submit(request, self.clients[uid])
+        return uid
 
     def _process(self) -> Process:
         assert self.process is not None
