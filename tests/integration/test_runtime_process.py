@@ -3,110 +3,25 @@
 import asyncio
 import contextlib
 import os
-import random
 import signal
 import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
+from ears import PATIENCE_SECONDS, Ear, Play, outputs, requests, submit_all
 
 from engine.config import RuntimeConfig
 from engine.runtime.interface import ReplicaState, RuntimeStartError
-from engine.runtime.messages import Prefill, Sampling, Submit, Token
-from engine.runtime.models import ModelFiles, resolve_model
+from engine.runtime.messages import Sampling, Submit
+from engine.runtime.models import ModelFiles
 from engine.runtime.supervisor import Supervisor
 
-#: Far above what anything here takes; a test that needs it has already failed.
-PATIENCE_SECONDS = 60.0
 
-
-@dataclass
-class Ear:
-    """A listener that remembers, and knows when its stream is over."""
-
-    tokens: list[int] = field(default_factory=list)
-    faults: list[str] = field(default_factory=list)
-    over: asyncio.Event = field(default_factory=asyncio.Event)
-    heard: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def on_prefill(self, prefill: Prefill) -> None:
-        pass
-
-    def on_token(self, token: Token) -> None:
-        self.tokens.append(token.token)
-        self.heard.set()
-        if token.finish:
-            self.over.set()
-
-    def on_fault(self, reason: str) -> None:
-        self.faults.append(reason)
-        self.over.set()
-
-
-Scene = Callable[[Supervisor], Awaitable[None]]
-
-
-@pytest.fixture(scope="module")
-def tiny() -> ModelFiles:
-    return resolve_model("tiny")
-
-
-@pytest.fixture
-def play(tiny: ModelFiles) -> Callable[[Scene], None]:
-    """Run a scene with a started runtime; afterwards its process is gone."""
-
-    async def run(scene: Scene) -> None:
-        supervisor = Supervisor(tiny, RuntimeConfig(), 1 << 24)
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            await supervisor.start()
-            try:
-                await scene(supervisor)
-            finally:
-                await supervisor.stop()
-        assert supervisor.replicas()[0].pid is None
-        assert psutil.Process().children() == []
-
-    return lambda scene: asyncio.run(run(scene))
-
-
-def requests(n: int, first_uid: int, **options: Any) -> list[Submit]:
-    """The same prompts and seeds each time; only the ids differ."""
-    source = random.Random(3)  # noqa: S311  # a reproducible choice, not a secret
-    return [
-        Submit(
-            uid=first_uid + index,
-            prompt=[source.randrange(300, 4000) for _ in range(source.randint(5, 90))],
-            max_tokens=24,
-            seed=index,
-            ignore_eos=True,
-            **options,
-        )
-        for index in range(n)
-    ]
-
-
-def submit_all(supervisor: Supervisor, given: list[Submit]) -> list[Ear]:
-    ears = [Ear() for _ in given]
-    for one, ear in zip(given, ears, strict=True):
-        supervisor.submit(one, ear)
-    return ears
-
-
-async def outputs(ears: list[Ear]) -> list[list[int]]:
-    for ear in ears:
-        await ear.over.wait()
-        assert ear.faults == []
-    return [ear.tokens for ear in ears]
-
-
-def test_a_runtime_starts_answers_and_stops_clean(play: Callable[[Scene], None]) -> None:
+def test_a_runtime_starts_answers_and_stops_clean(play: Play) -> None:
     async def scene(supervisor: Supervisor) -> None:
         assert supervisor.ready
         (replica,) = supervisor.replicas()
@@ -124,9 +39,7 @@ def test_a_runtime_starts_answers_and_stops_clean(play: Callable[[Scene], None])
     [Sampling(), Sampling(temperature=0.9, top_p=0.95, frequency_penalty=0.3)],
     ids=["greedy", "sampled"],
 )
-def test_streams_survive_the_death_of_the_process_unchanged(
-    play: Callable[[Scene], None], sampling: Sampling
-) -> None:
+def test_streams_survive_the_death_of_the_process_unchanged(play: Play, sampling: Sampling) -> None:
     async def scene(supervisor: Supervisor) -> None:
         undisturbed = await outputs(submit_all(supervisor, requests(12, 1, sampling=sampling)))
         ears = submit_all(supervisor, requests(12, 101, sampling=sampling))
@@ -142,7 +55,7 @@ def test_streams_survive_the_death_of_the_process_unchanged(
     play(scene)
 
 
-def test_a_cancelled_stream_frees_the_runtime(play: Callable[[Scene], None]) -> None:
+def test_a_cancelled_stream_frees_the_runtime(play: Play) -> None:
     async def scene(supervisor: Supervisor) -> None:
         endless, after = requests(2, 1)
         ear = Ear()
@@ -157,7 +70,7 @@ def test_a_cancelled_stream_frees_the_runtime(play: Callable[[Scene], None]) -> 
     play(scene)
 
 
-def test_a_request_that_cannot_begin_faults_alone(play: Callable[[Scene], None]) -> None:
+def test_a_request_that_cannot_begin_faults_alone(play: Play) -> None:
     async def scene(supervisor: Supervisor) -> None:
         bad, (good, *_) = Ear(), requests(1, 1)
         supervisor.submit(Submit(uid=99, prompt=[], max_tokens=1, seed=0), bad)
@@ -169,7 +82,7 @@ def test_a_request_that_cannot_begin_faults_alone(play: Callable[[Scene], None])
 
 
 def test_an_interrupt_from_the_terminal_leaves_the_runtime_to_the_front_end(
-    play: Callable[[Scene], None],
+    play: Play,
 ) -> None:
     async def scene(supervisor: Supervisor) -> None:
         pid = supervisor.replicas()[0].pid
@@ -181,7 +94,7 @@ def test_an_interrupt_from_the_terminal_leaves_the_runtime_to_the_front_end(
     play(scene)
 
 
-def test_a_runtime_that_does_not_obey_is_killed(play: Callable[[Scene], None]) -> None:
+def test_a_runtime_that_does_not_obey_is_killed(play: Play) -> None:
     async def scene(supervisor: Supervisor) -> None:
         pid = supervisor.replicas()[0].pid
         assert pid is not None

@@ -1,0 +1,30 @@
+"""Lets the tests of this folder import `ears`: importlib mode leaves sys.path alone."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+import pytest
+
+from engine.core.stall import StallLimit
+from engine.runtime.models import ModelFiles, resolve_model
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from ears import Play, Scene, play_scene, poisoned  # see above
+
+
+@pytest.fixture(scope="session")
+def tiny() -> ModelFiles:
+    return resolve_model("tiny")
+
+
+@pytest.fixture
+def play(tiny: ModelFiles) -> Play:
+    """Run a scene on `tiny`."""
+    poison = poisoned(tiny)
+
+    def run(scene: Scene, *, poisoned: bool = False, stall: StallLimit | None = None) -> None:
+        asyncio.run(play_scene(tiny, scene, spawn=poison if poisoned else None, stall=stall))
+
+    return run
