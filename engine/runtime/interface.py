@@ -56,7 +56,11 @@ class Runtime(Protocol):
 
     @property
     def ready(self) -> bool:
-        """Whether a stream that is submitted now will be served."""
+        """Whether a stream that is submitted now is served at once."""
+
+    @property
+    def accepting(self) -> bool:
+        """Whether a stream that is submitted now is served soon: a short restart is waited for."""
 
     async def start(self) -> None:
         """Start and wait until ready.

@@ -9,22 +9,23 @@ which (`engine.core.isolation`), and only that one fails.
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from engine.config import RuntimeConfig
 from engine.core.stall import StallLimit
-from engine.runtime import blas
 from engine.runtime.child import Blame, Child, Spawn, local
 from engine.runtime.interface import Replica, ReplicaState, RuntimeStartError, StreamListener
-from engine.runtime.messages import Evict, Fault, Faulted, FromRuntime, Ready, Step, Submit
+from engine.runtime.launcher import Launcher, News
+from engine.runtime.messages import Evict, Fault, Faulted, Step, Submit
 from engine.runtime.models import ModelFiles
 from engine.runtime.restarts import Restarts
 from engine.runtime.roster import OutOfOrderError, Roster
 
 log = logging.getLogger("engine.runtime.supervisor")
 
-#: Loading takes seconds for the built-in models, minutes for 30 billion parameters.
-START_SECONDS: Final = 600.0
+#: New streams wait for a restart of so long: the built-in models take one to three seconds,
+#: and clients that wait longer than this for a first token are better told to come back.
+PATIENCE_SECONDS: Final = 10.0
 
 #: Frames that came while the event loop was busy are read before a silence is believed.
 _READ_SECONDS: Final = 0.1
@@ -55,18 +56,17 @@ class Supervisor:
         stall: StallLimit | None = None,
     ) -> None:
         self._on_failed = on_failed
-        self._spawn = spawn or local(model, config, prefix_bytes)
+        self._launcher = Launcher(spawn or local(model, config, prefix_bytes), self._on_news)
         self._restarts = restarts or Restarts()
         self._stall = stall or StallLimit()
         self._roster = Roster()
         self._state = ReplicaState.STOPPED
-        self._epoch = 0
         self._child: Child | None = None
-        self._ready: asyncio.Future[Ready] | None = None
         self._blame: Blame | None = None  #: why we ended the process, where it was us
         self._renewal: asyncio.Future[None] | None = None
         self._last_step = Step(epoch=0)
         self._progress_at = 0.0
+        self._down_at = 0.0
         self._supervision: asyncio.Task[None] | None = None
 
     @property
@@ -74,6 +74,13 @@ class Supervisor:
         """Whether a stream that is submitted now will be served without a restart first."""
         dead = self._child is None or self._child.ended.done()
         return self._state is ReplicaState.READY and not dead
+
+    @property
+    def accepting(self) -> bool:
+        """Whether a stream that is submitted now is served at once or after a short restart."""
+        if self._state is ReplicaState.RESTARTING:
+            return _now() - self._down_at < PATIENCE_SECONDS
+        return self._state is ReplicaState.READY
 
     async def start(self) -> None:
         """Start and wait until ready.
@@ -139,8 +146,7 @@ class Supervisor:
 
     def replicas(self) -> list[Replica]:
         """The one process."""
-        ready = self._ready.result() if self._ready and self._ready.done() else None
-        step = self._last_step
+        facts, step = self._launcher.facts, self._last_step
         return [
             Replica(
                 pid=self._child.pid if self._child and not self._child.ended.done() else None,
@@ -149,8 +155,8 @@ class Supervisor:
                 restarts=self._restarts.total,
                 replayed=self._roster.replayed,
                 convicted=self._roster.convicted,
-                blas=ready.blas if ready else "",
-                device=ready.device if ready else "",
+                blas=facts.blas if facts else "",
+                device=facts.device if facts else "",
                 kv_bytes=step.kv_bytes + step.parked_bytes,
                 prefix_bytes=step.prefix_bytes,
                 memory_bytes=step.memory_bytes,
@@ -174,7 +180,7 @@ class Supervisor:
         """Replace the process whenever it dies or is stuck, within the bound of restarts."""
         while True:
             reason = await self._end_of(child)
-            self._state = ReplicaState.RESTARTING
+            self._state, self._down_at = ReplicaState.RESTARTING, _now()
             successor = await self._replace(await self._bury(child, reason))
             if successor is None:
                 self._give_up()
@@ -215,31 +221,14 @@ class Supervisor:
         self._roster.fault_all("the runtime died too often")
 
     async def _launch(self) -> Child:
-        """Start a process of the next epoch; once it is ready, hand it every live stream."""
-        self._epoch += 1
-        self._ready = asyncio.get_running_loop().create_future()
-        child = await self._spawn(self._epoch, self._on_frame)
-        self._child = child
-        try:
-            await self._until_ready(child, self._ready)
-        except BaseException:  # also when cancelled: no process stays behind
-            await child.kill()
-            raise
+        """Start the next process and hand it every live stream."""
+        child = self._child = await self._launcher.launch()
         self._state = ReplicaState.READY
         self._progress_at = _now()
         self._roster.attach(child)
         child.ended.add_done_callback(lambda _: self._roster.cut())
         self._renewed()
         return child
-
-    async def _until_ready(self, child: Child, ready: asyncio.Future[Ready]) -> None:
-        either: set[asyncio.Future[Any]] = {ready, child.ended}
-        await asyncio.wait(either, timeout=START_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-        if ready.done():
-            return
-        what = child.ended.result() if child.ended.done() else f"not ready in {START_SECONDS:g} s"
-        await child.kill()
-        raise RuntimeStartError(f"the runtime did not start: {what}: {child.tail()}")
 
     async def _end_of(self, child: Child) -> str:
         """Wait until the process is dead, or silent too long although it has work; say which."""
@@ -265,27 +254,16 @@ class Supervisor:
             self._renewal.set_result(None)
         self._renewal = None
 
-    # The frames of the process.
+    # What the process says.
 
-    def _on_frame(self, frame: FromRuntime) -> None:
-        if frame.epoch != self._epoch:
-            return
-        match frame:
-            case Ready():
-                self._on_ready(frame)
+    def _on_news(self, news: News) -> None:
+        match news:
             case Step():
-                self._on_step(frame)
+                self._on_step(news)
             case Fault(uid=uid, reason=reason):
                 self._roster.fault(uid, reason)
             case Faulted(uids=uids, reason=reason):
                 self._roster.suspect(reason, uids)
-
-    def _on_ready(self, frame: Ready) -> None:
-        log.info("runtime %d is ready on %s with BLAS %s", frame.pid, frame.device, frame.blas)
-        if frame.blas == blas.REFERENCE:
-            log.warning("%s", blas.ADVICE)
-        if self._ready and not self._ready.done():
-            self._ready.set_result(frame)
 
     def _on_step(self, frame: Step) -> None:
         self._last_step = frame

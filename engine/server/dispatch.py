@@ -62,7 +62,7 @@ class Dispatcher:
                 retry_after=1,
                 shed=self._runtime.ready,
             )
-        if not self._runtime.ready:
+        if not self._runtime.accepting:
             raise ApiError(
                 status=503, message="the model is not ready", code="not_ready", retry_after=1
             )

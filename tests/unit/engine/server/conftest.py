@@ -41,6 +41,10 @@ class FakeRuntime:
         self.renewed = 0
         self.memory_bytes = 0
 
+    @property
+    def accepting(self) -> bool:
+        return self.ready
+
     async def start(self) -> None:
         self.ready = True
 
