@@ -1,87 +1,23 @@
 """`phase5 serve --model tiny` as its users meet it: a process, a port, the official client."""
 
 import os
-import select
 import shutil
 import signal
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
-import psutil
 import pytest
-from openai import OpenAI
+from served import PATIENCE, QUESTION, SERVE, Served, alive, serving, until
 
 from engine.runtime.models import resolve_model
-
-SERVE = (sys.executable, "-P", "-m", "pytest_phase5.cli", "serve")
-#: Far above what a start takes; a machine under load must not fail the tests.
-PATIENCE = 120.0
-QUESTION = [{"role": "user", "content": "Where is Paris?"}]
-
-
-class Served:
-    """A running engine."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self.process = process
-        self.url = ""
-        self.h2_url = ""
-
-    def read_addresses(self, *, http2: bool) -> None:
-        assert self.process.stdout is not None
-        assert select.select([self.process.stdout], [], [], PATIENCE)[0], "the engine said nothing"
-        self.url = self.process.stdout.readline().removeprefix("ready ").strip()
-        if http2:
-            self.h2_url = self.process.stdout.readline().removeprefix("ready-h2 ").strip()
-
-    def client(self) -> OpenAI:
-        return OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0, timeout=PATIENCE)
-
-    def children(self) -> list[psutil.Process]:
-        return psutil.Process(self.process.pid).children(recursive=True)
-
-    def status(self) -> dict[str, object]:
-        document: dict[str, object] = httpx.get(f"{self.url}/v1/status", timeout=PATIENCE).json()
-        return document
-
-
-@contextmanager
-def serving(folder: Path, flags: str = "off") -> Iterator[Served]:
-    with (folder / "stderr").open("w") as stderr:
-        process = subprocess.Popen(
-            [*SERVE, "--model", "tiny", "--port", "0", "--flags", flags],
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            text=True,
-        )
-    served = Served(process)
-    try:
-        served.read_addresses(http2=flags == "all")
-        yield served
-    finally:
-        if process.poll() is None:
-            process.terminate()
-        process.wait(PATIENCE)
-        assert process.stdout is not None
-        process.stdout.close()
 
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     with serving(tmp_path_factory.mktemp("engine"), "all") as served:
         yield served
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "it never became so"
-        time.sleep(0.02)
 
 
 def test_the_official_client_gets_the_same_text_whole_and_streamed(engine: Served) -> None:
@@ -160,14 +96,7 @@ def test_sigkill_of_the_front_end_leaves_no_child(tmp_path: Path) -> None:
         children = served.children()
         assert children
         served.process.kill()
-        until(lambda: not any(_alive(child) for child in children))
-
-
-def _alive(process: psutil.Process) -> bool:
-    try:
-        return process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+        until(lambda: not any(alive(child) for child in children))
 
 
 def fails(*options: str) -> tuple[int, str]:

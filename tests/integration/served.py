@@ -1,0 +1,87 @@
+"""`phase5 serve` as a process that tests talk to."""
+
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import psutil
+from openai import OpenAI
+
+SERVE = (sys.executable, "-P", "-m", "pytest_phase5.cli", "serve")
+#: Far above what a start takes; a machine under load must not fail the tests.
+PATIENCE = 120.0
+QUESTION = [{"role": "user", "content": "Where is Paris?"}]
+
+
+class Served:
+    """A running engine."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.url = ""
+        self.h2_url = ""
+
+    def read_addresses(self, *, http2: bool) -> None:
+        assert self.process.stdout is not None
+        assert select.select([self.process.stdout], [], [], PATIENCE)[0], "the engine said nothing"
+        self.url = self.process.stdout.readline().removeprefix("ready ").strip()
+        if http2:
+            self.h2_url = self.process.stdout.readline().removeprefix("ready-h2 ").strip()
+
+    def client(self) -> OpenAI:
+        return OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0, timeout=PATIENCE)
+
+    def children(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def status(self) -> dict[str, object]:
+        document: dict[str, object] = httpx.get(f"{self.url}/v1/status", timeout=PATIENCE).json()
+        return document
+
+
+@contextmanager
+def serving(
+    folder: Path, flags: str = "off", *, config: str = "", options: Sequence[str] = ()
+) -> Iterator[Served]:
+    """An engine on `tiny`; `config` is its runtime.yaml. Its log is `stderr` in the folder."""
+    (folder / "runtime.yaml").write_text(config or "generation: 0\n")
+    with (folder / "stderr").open("w") as stderr:
+        process = subprocess.Popen(
+            [
+                *(*SERVE, "--model", "tiny", "--port", "0", "--flags", flags),
+                *("--config", str(folder / "runtime.yaml"), *options),
+            ],
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+        )
+    served = Served(process)
+    try:
+        served.read_addresses(http2=flags == "all" or "http2_transport" in flags)
+        yield served
+    finally:
+        if process.poll() is None:
+            process.terminate()
+        process.wait(PATIENCE)
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for what nothing announces."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "it never became so"
+        time.sleep(0.02)
+
+
+def alive(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

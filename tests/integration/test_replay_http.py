@@ -1,0 +1,93 @@
+"""Clients of an engine whose runtime dies notice a pause, and nothing else."""
+
+import asyncio
+import json
+import os
+import signal
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from served import PATIENCE, Served, serving
+
+STREAMS = 20
+LATECOMERS = 4
+
+
+@dataclass
+class Answer:
+    """What one client got."""
+
+    status: int = 0
+    text: str = ""
+    pieces: int = 0
+    finish: str | None = None
+    done: bool = False
+    begun: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+async def ask(client: aiohttp.ClientSession, number: int, answer: Answer, **body: Any) -> None:
+    """Stream one answer and note when five pieces of it are there."""
+    asked = {
+        "model": "tiny",
+        "prompt": f"Story number {number}: once upon a time",
+        "max_tokens": 40,
+        "ignore_eos": True,
+        "stream": True,
+        "temperature": (number % 2) * 0.9,  # half of them sampled
+        "seed": number,
+        **body,
+    }
+    async with client.post("/v1/completions", json=asked) as response:
+        answer.status = response.status
+        async for line in response.content:
+            data = line.decode().removeprefix("data: ").strip()
+            if data == "[DONE]":
+                answer.done = True
+            elif data:
+                choice = json.loads(data)["choices"][0]
+                answer.text += choice["text"]
+                answer.pieces += bool(choice["text"])
+                answer.finish = choice["finish_reason"]
+            if answer.pieces >= 5:
+                answer.begun.set()
+
+
+async def scene(served: Served, number: signal.Signals | None) -> list[Answer]:
+    """All streams; with a signal, it comes at token five, and four more clients behind it."""
+    answers = [Answer() for _ in range(STREAMS + LATECOMERS)]
+    limit = aiohttp.ClientTimeout(total=PATIENCE)
+    connector = aiohttp.TCPConnector(limit=0)
+    async with (
+        aiohttp.ClientSession(served.url, timeout=limit, connector=connector) as client,
+        asyncio.TaskGroup() as group,
+    ):
+        for index, answer in enumerate(answers[:STREAMS]):
+            group.create_task(ask(client, index, answer))
+        if number is not None:
+            for answer in answers[:STREAMS]:
+                await answer.begun.wait()
+            assert not all(answer.done for answer in answers[:STREAMS])
+            (runtime,) = served.children()
+            os.kill(runtime.pid, number)
+            while number is signal.SIGKILL and (await client.get("/readyz")).status == 200:
+                pass
+        for index, answer in enumerate(answers[STREAMS:], STREAMS):
+            group.create_task(ask(client, index, answer))
+    return answers
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV], ids=["SIGKILL", "SIGSEGV"])
+def test_every_answer_is_whole_and_as_if_nothing_had_happened(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    with serving(tmp_path) as served:
+        undisturbed = asyncio.run(scene(served, None))
+        disturbed = asyncio.run(scene(served, number))
+        for calm, answer in zip(undisturbed, disturbed, strict=True):
+            assert (answer.status, answer.finish, answer.done) == (200, "length", True)
+            assert answer.text == calm.text, disturbed.index(answer)
+    log = (tmp_path / "stderr").read_text()
+    assert "faulted alone" not in log
