@@ -3,12 +3,10 @@ from typing import Any
 
 import mlx.core as mx
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from mlx_lm.sample_utils import apply_min_p, apply_top_k, apply_top_p
 
 from engine.runtime.messages import Sampling, Submit
-from engine.runtime.sampling import Filters, Row, choose, filtered, uniform
+from engine.runtime.sampling import Filters, Row, choose, filtered
 
 VOCABULARY = 32
 
@@ -26,13 +24,6 @@ def drawn(values: mx.array, *rows: Row) -> list[int]:
     tokens, _ = choose(values, mx.zeros((len(rows),), mx.int32), rows)
     result: Any = tokens.tolist()
     return list(result)
-
-
-@given(st.integers(-(2**63), 2**64 - 1), st.integers(0, 2**31))
-def test_a_uniform_number_never_reaches_its_ends_in_fp32(seed: int, position: int) -> None:
-    level = mx.array(uniform(seed, position))
-    assert 0 < level.item() < 1
-    assert (level * 0.99999).item() < mx.array(0.99999).item()
 
 
 def test_greedy_takes_the_best_token_of_each_row() -> None:
@@ -83,6 +74,21 @@ def test_draws_follow_the_distribution() -> None:
     for token, probability in enumerate(probabilities):  # 5 standard deviations
         deviation = (n * probability * (1 - probability)) ** 0.5
         assert abs(counts[token] - n * probability) < 5 * deviation
+
+
+def test_the_last_bits_of_the_logits_change_hardly_any_draw() -> None:
+    """They differ with the company in the batch; a replay must give the same text all the same."""
+    words, n = 4096, 2000
+    values = 4 * mx.random.normal((1, words), key=mx.random.key(1))
+    error = 1e-5 * mx.random.normal((n, words), key=mx.random.key(2))
+    exact = mx.broadcast_to(values, (n, words))
+    given = [{"seed": seed, "temperature": 1.0} for seed in range(n)]
+    pairs = zip(
+        drawn(exact, *(row(**one) for one in given)),
+        drawn(exact + error, *(row(**one) for one in given)),
+        strict=True,
+    )
+    assert sum(one != other for one, other in pairs) <= 1
 
 
 @pytest.mark.parametrize("top_p", [0.05, 0.5, 0.9, 0.99])
