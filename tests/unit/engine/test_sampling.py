@@ -77,10 +77,13 @@ def test_draws_follow_the_distribution() -> None:
 
 
 def test_the_last_bits_of_the_logits_change_hardly_any_draw() -> None:
-    """They differ with the company in the batch; a replay must give the same text all the same."""
+    """They differ with the company in the batch; a replay must give the same text all the same.
+
+    Ten times the error of fp32 here; inverting the cumulative distribution changes 5 of 2,000.
+    """
     words, n = 4096, 2000
-    values = 4 * mx.random.normal((1, words), key=mx.random.key(1))
-    error = 1e-5 * mx.random.normal((n, words), key=mx.random.key(2))
+    values = mx.random.normal((1, words), key=mx.random.key(1))
+    error = 1e-4 * mx.random.normal((n, words), key=mx.random.key(2))
     exact = mx.broadcast_to(values, (n, words))
     given = [{"seed": seed, "temperature": 1.0} for seed in range(n)]
     pairs = zip(
