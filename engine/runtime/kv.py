@@ -14,7 +14,7 @@ from mlx_lm.models.cache import make_prompt_cache
 from engine.runtime import memory
 
 #: Half of what is free: rows that join or leave copy the batch, and while that is under way
-#: there are two of it. What is left over of the other half serves the model's own arrays.
+#: there are two of it. Prompts that are read side by side are padded by up to a chunk.
 _SHARE: Final = 0.5
 
 
@@ -81,10 +81,17 @@ def measure(model: Any) -> list[LayerCost]:
 
 
 def budget(model: Any, kv_bytes: int | None, replicas: int) -> KvBudget:
-    """The budget of a loaded model: as given, else this process's share of what is free."""
+    """The budget of a loaded model: as given, else this process's share of what is free.
+
+    Raises:
+        ValueError: not even one token fits, or see `measure`.
+    """
     if kv_bytes is None:
         kv_bytes = int(memory.free_bytes() * _SHARE) // replicas
-    return KvBudget(kv_bytes, measure(model))
+    given = KvBudget(kv_bytes, measure(model))
+    if (least := given.needed(1, 1)) > kv_bytes:
+        raise ValueError(f"runtime.kv_bytes {kv_bytes}: one row takes {least} bytes at least")
+    return given
 
 
 def _most(layer: Any) -> int | None:
