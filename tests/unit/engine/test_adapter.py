@@ -184,6 +184,62 @@ def test_streams_that_do_not_ask_leave_the_prefix_store_alone() -> None:
     assert under_test.prefix_bytes == 0
 
 
+@pytest.mark.parametrize("ahead", [False, True])
+@pytest.mark.parametrize("paused", [False, True])
+@pytest.mark.parametrize("decoding", [False, True])
+def test_a_retry_goes_on_where_a_cancelled_stream_stopped_reading(
+    ahead: bool, paused: bool, decoding: bool
+) -> None:
+    under_test = adapter(prefix_bytes=1 << 24, ahead=ahead)
+    prompt = [7, 8, 9] * 400
+    under_test.submit(request(1, prompt, reuse_prefix=True))
+    read = under_test.step().prefills[-1].done
+    if decoding:
+        read = len(_tokens_of_first_step(under_test)) + len(prompt) - 2
+    if paused:
+        under_test.pause(1)
+    under_test.cancel(1)
+    assert (under_test.rows, under_test.kv_bytes, under_test.parked_bytes) == (0, 0, 0)
+    assert 0 < under_test.prefix_bytes <= 1 << 24
+    retry = Run(under_test, [request(2, prompt, reuse_prefix=True)])
+    assert retry.prefills[2][0].cached >= read
+    assert [retry.output(2)] == stock_outputs([prompt])
+
+
+def test_a_cancelled_stream_that_did_not_ask_leaves_nothing() -> None:
+    under_test = adapter(prefix_bytes=1 << 24)
+    under_test.submit(request(1, [7, 8, 9] * 400))
+    under_test.step()
+    under_test.cancel(1)
+    assert under_test.prefix_bytes == 0
+
+
+def test_what_a_cancelled_stream_leaves_stays_within_the_budget() -> None:
+    under_test = adapter(prefix_bytes=100_000)
+    for uid in range(4):
+        under_test.submit(request(uid, [uid + 5] * 300, reuse_prefix=True))
+        under_test.step()
+        under_test.cancel(uid)
+        assert under_test.prefix_bytes <= 100_000
+    assert under_test.prefix_bytes > 0
+
+
+def test_a_stream_that_failed_on_its_way_to_a_row_is_lost_and_not_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def no_memory(*_: Any) -> None:
+        raise MemoryError
+
+    under_test = adapter(prefix_bytes=1 << 24)
+    under_test.submit(request(1, [5] * 40, reuse_prefix=True))
+    with monkeypatch.context() as broken:
+        broken.setattr(under_test._prefixes, "lookup", no_memory)
+        with pytest.raises(MemoryError):
+            under_test.step()
+    assert under_test.discard() == [1]
+    assert not under_test.busy
+
+
 def test_an_idle_adapter_holds_no_rows() -> None:
     under_test = adapter()
     Run(under_test, [request(1, [9])])
@@ -199,4 +255,10 @@ def _all_tokens(under_test: Adapter) -> list[Token]:
     tokens = []
     while under_test.busy:
         tokens += under_test.step().tokens
+    return tokens
+
+
+def _tokens_of_first_step(under_test: Adapter) -> list[Token]:
+    while not (tokens := under_test.step().tokens):
+        pass
     return tokens
