@@ -5,43 +5,21 @@ cancelled or reordered one costs nothing there. One thread owns an `Adapter` and
 in it; mlx arrays are bound to the thread that made them.
 """
 
-from collections import deque
+from bisect import insort
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import mlx.core as mx
 from mlx_lm.generate import StopSequences
 
+from engine.runtime import memory
 from engine.runtime.batch import Generator
+from engine.runtime.kv import KvBudget
 from engine.runtime.messages import Prefill, Submit, Token
 from engine.runtime.prefill import PrefillPace, chunk
-from engine.runtime.prefixes import Hit, PrefixStore, worth_keeping
-from engine.runtime.sampling import Detail, Row
-
-
-@dataclass(slots=True)
-class Turn:
-    """What one step brought. `refused` names streams that could not begin, and why."""
-
-    tokens: list[Token] = field(default_factory=list)
-    prefills: list[Prefill] = field(default_factory=list)
-    refused: list[tuple[int, str]] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class _Running:
-    """A stream that has a row."""
-
-    request: Submit
-    position: int
-    cached: int
-    unread: int  #: prompt tokens before the first output token; 0 once it decodes
-
-    @property
-    def prompt(self) -> list[int]:
-        """What the row reads before it decodes: a replayed stream reads its output too."""
-        return [*self.request.prompt, *self.request.emitted]
+from engine.runtime.prefixes import PrefixStore, worth_keeping
+from engine.runtime.sampling import Row
+from engine.runtime.stream import Kept, Parking, Stream, Turn
 
 
 class Adapter:
@@ -54,6 +32,9 @@ class Adapter:
         prefill_chunk: prompt tokens that a step reads even where that is slow (`PrefillPace`).
         prefill_rows: rows that read their prompts at once.
         prefix_bytes: budget of the prefix store.
+        kv: budget of the caches of live streams; None does not limit them.
+        ahead: whether a step computes the next tokens already. A GPU does so while this
+            step's travel; on mlx's CPU back end they would wait for it. None: as the device is.
     """
 
     def __init__(
@@ -65,6 +46,8 @@ class Adapter:
         prefill_chunk: int,
         prefill_rows: int,
         prefix_bytes: int = 0,
+        kv: KvBudget | None = None,
+        ahead: bool | None = None,
     ) -> None:
         self._model = model
         self._eos = tuple(eos)
@@ -74,14 +57,20 @@ class Adapter:
         self._pace = PrefillPace(prefill_chunk)
         self._prefill_rows = min(prefill_rows, max_rows)
         self._prefixes = PrefixStore(prefix_bytes)
-        self._pending: deque[Submit] = deque()
-        self._running: dict[int, _Running] = {}  # by the generator's own uid
+        self._kv = kv
+        self._ahead = mx.default_device() != mx.Device(mx.cpu) if ahead is None else ahead
+        self._arrivals = 0
+        self._streams: dict[int, Stream] = {}  # by uid, from `submit` to the end
+        self._waiting: list[Stream] = []  # in order of arrival; neither paused nor running
+        self._running: dict[int, Stream] = {}  # by row
+        self._parked = Parking()
+        self._refused: list[tuple[int, str]] = []
         self._generator = self._new_generator()
 
     @property
     def busy(self) -> bool:
         """Whether a step has anything to do."""
-        return bool(self._running or self._pending)
+        return bool(self._running or self._waiting or self._refused)
 
     @property
     def rows(self) -> int:
@@ -90,8 +79,8 @@ class Adapter:
 
     @property
     def waiting(self) -> int:
-        """Streams without a row yet."""
-        return len(self._pending)
+        """Streams that would take a row if there were one."""
+        return len(self._waiting)
 
     @property
     def kv_bytes(self) -> int:
@@ -99,35 +88,62 @@ class Adapter:
         return int(self._generator.prompt_cache_nbytes)
 
     @property
+    def parked_bytes(self) -> int:
+        """Bytes of the KV caches that are set aside for streams without a row."""
+        return self._parked.nbytes
+
+    @property
     def prefix_bytes(self) -> int:
         """Bytes that the prefix store holds."""
         return self._prefixes.nbytes
 
     def submit(self, request: Submit) -> None:
-        """Queue a stream behind those that wait."""
-        self._pending.append(request)
+        """Queue a stream behind those that wait; one that can never fit is refused."""
+        stream = Stream(request, self._arrivals)
+        if self._kv and (reason := self._kv.refusal(stream.most)):
+            self._refused.append((request.uid, reason))
+            return
+        self._arrivals += 1
+        self._streams[request.uid] = stream
+        self._waiting.append(stream)
 
     def cancel(self, uid: int) -> None:
-        """Forget a stream wherever it stands. Unknown ids are ignored."""
-        self._pending = deque(request for request in self._pending if request.uid != uid)
-        rows = [row for row, running in self._running.items() if running.request.uid == uid]
-        for row in rows:
-            del self._running[row]
-        if rows:
-            with mx.stream(self._generator.stream):
-                self._generator.remove(rows)
+        """Forget a stream wherever it stands. Unknown ids are ignored.
+
+        What it has read is kept for a retry, if it asked to reuse prefixes.
+        """
+        stream = self._streams.pop(uid, None)
+        if stream is None:
+            return
+        kept = self._leave(stream, keep=stream.request.reuse_prefix)
+        if kept and stream.request.reuse_prefix and not self._prefixes.covers(kept.tokens):
+            self._prefixes.store(kept.tokens, kept.cache)
 
     def pause(self, uid: int) -> None:
         """Take a stream's row away until `resume`. Unknown ids are ignored."""
-        raise NotImplementedError(uid)
+        stream = self._streams.get(uid)
+        if stream is None or stream.paused:
+            return
+        kept = self._leave(stream, keep=True)
+        stream.paused = True  # from here on an exception costs its cache, not the stream
+        if kept and (behind := kept.before(stream.length)):
+            self._parked.put(uid, behind.evaluated())
 
     def resume(self, uid: int) -> None:
-        """Let a paused stream go on behind its last token. Unknown ids are ignored."""
-        raise NotImplementedError(uid)
+        """Let a paused stream go on behind its last token. Unknown ids are ignored.
+
+        It waits for a row at the place that its arrival gives it.
+        """
+        stream = self._streams.get(uid)
+        if stream is not None and stream.paused:
+            stream.paused = False
+            insort(self._waiting, stream, key=lambda one: one.arrival)
 
     def evict(self, keep_bytes: int) -> None:
         """Shrink the prefix store to `keep_bytes`, and drop the caches of paused streams."""
-        raise NotImplementedError(keep_bytes)
+        self._prefixes.evict(keep_bytes)
+        self._parked.clear()
+        memory.give_back()
 
     def step(self) -> Turn:
         """Admit what fits, decode one token of every row, and read one chunk of the prompts.
@@ -138,15 +154,24 @@ class Adapter:
         """
         turn = Turn()
         with mx.stream(self._generator.stream):
-            self._admit(turn)
-            prefills, tokens = self._next()
-            turn.tokens = [self._token(response) for response in tokens]
-            turn.prefills = [self._prefill(response) for response in prefills]
+            self._admit()
+            if self._running:
+                prefills, tokens = self._next()
+                turn.tokens = [self._token(response) for response in tokens]
+                turn.prefills = [self._prefill(response) for response in prefills]
+        turn.refused, self._refused = self._refused, []
         return turn
 
     def discard(self) -> list[int]:
-        """Throw the generator away with every running stream; return their ids."""
-        lost = [running.request.uid for running in self._running.values()]
+        """Throw the generator away with every stream that has a row; return their ids.
+
+        Those without one, waiting or paused, stay as they are.
+        """
+        stay = {stream.uid for stream in self._waiting}
+        lost = [uid for uid, one in self._streams.items() if uid not in stay and not one.paused]
+        for uid in lost:  # also one that was about to get its row
+            del self._streams[uid]
+            self._parked.take(uid)
         self._running.clear()
         self._prefixes.clear()  # it may hold arrays of the step that failed
         self._generator.close()
@@ -157,6 +182,14 @@ class Adapter:
         """Give back what the generator holds; on the owner thread."""
         self._generator.close()
 
+    def _new_generator(self) -> Generator:
+        return Generator(
+            self._model,
+            ahead=self._ahead,
+            completion_batch_size=self._max_rows,
+            prefill_batch_size=self._prefill_rows,
+        )
+
     def _next(self) -> tuple[list[Any], list[Any]]:
         """One turn of the generator, with the chunk that fits; learn what its prefill took."""
         unread = self._unread()
@@ -166,17 +199,7 @@ class Adapter:
         self._pace.observe(stats.prompt_tokens, stats.prompt_time)
         return prefills, tokens
 
-    def _new_generator(self) -> Any:  # its base is only half annotated
-        return Generator(
-            self._model,
-            # A GPU computes the next step while this one's tokens travel. mlx's CPU back end
-            # does not: computing ahead would hold every token back for the next one's time.
-            ahead=mx.default_device() != mx.Device(mx.cpu),
-            completion_batch_size=self._max_rows,
-            prefill_batch_size=self._prefill_rows,
-        )
-
-    def _admit(self, turn: Turn) -> None:
+    def _admit(self) -> None:
         """Give rows to those who wait, the first first, while a turn has room for their prompts.
 
         More prompts than fit into a turn would share it, and all be late together.
@@ -187,79 +210,89 @@ class Adapter:
             # newcomers that begin one turn later join as one group, at half of the copies.
             return
         room = self._pace.budget(decoding=True) - sum(unread)
-        while self._pending and room > 0 and self._row_is_free():
-            request = self._pending.popleft()
+        while self._waiting and room > 0 and self._row_is_free() and self._fits(self._waiting[0]):
+            stream = self._waiting.pop(0)
             try:
-                room -= self._insert(request)
+                room -= self._insert(stream)
             except ValueError as error:  # the generator checks before it changes anything
-                turn.refused.append((request.uid, str(error)))
+                del self._streams[stream.uid]
+                self._refused.append((stream.uid, str(error)))
 
     def _row_is_free(self) -> bool:
         return self.rows < self._max_rows and len(self._unread()) < self._prefill_rows
 
+    def _fits(self, stream: Stream) -> bool:
+        """Whether the caches of all rows stay in their budget with this stream among them.
+
+        What is set aside counts, and goes when somebody would wait for it: a reader who does
+        not keep up must not hold up those who do. With nothing running the answer is yes,
+        since a stream that does not fit alone was refused: nobody waits for ever.
+        """
+        if self._kv is None:
+            return True
+        longest = max([stream.most, *(one.most for one in self._running.values())])
+        left = self._kv.total - self._kv.needed(self.rows + 1, longest)
+        if left < 0:
+            return False
+        self._parked.shrink(left, spare=stream.uid)
+        return True
+
     def _unread(self) -> list[int]:
         """Prompt tokens that each row has still to read, of those that do."""
-        return [running.unread for running in self._running.values() if running.unread]
+        return [stream.unread for stream in self._running.values() if stream.unread]
 
-    def _insert(self, request: Submit) -> int:
-        """Give a stream a row; return how many tokens it has to read."""
-        prompt = [*request.prompt, *request.emitted]
-        hit = self._prefixes.lookup(prompt) if request.reuse_prefix else None
-        hit = hit or Hit([], 0)
+    def _insert(self, stream: Stream) -> int:
+        """Give a stream a row behind what is known of it; return how many tokens it reads."""
+        request, known = stream.request, stream.known
+        kept = self._parked.take(stream.uid) or self._looked_up(stream, known)
         (row,) = self._generator.insert(
-            [prompt[hit.length :]],
-            max_tokens=[request.max_tokens - len(request.emitted)],
-            caches=[hit.cache or None],
-            all_tokens=[prompt[: hit.length]],
-            samplers=[Row.of(request, self._eos)],
+            [known[len(kept.tokens) :]],
+            max_tokens=[request.max_tokens - len(stream.output)],
+            caches=[kept.cache or None],
+            all_tokens=[kept.tokens],
+            samplers=[Row.of(request, stream.output, self._eos)],
             stop_sequences=[self._no_stops if request.ignore_eos else self._stops],
         )
-        unread = len(prompt) - hit.length
-        self._running[row] = _Running(request, len(request.emitted), hit.length, unread)
-        return unread
+        stream.begin(row, kept)
+        self._running[row] = stream
+        return stream.unread
+
+    def _looked_up(self, stream: Stream, known: list[int]) -> Kept:
+        hit = self._prefixes.lookup(known) if stream.request.reuse_prefix else None
+        stream.cached = hit.length if hit else 0
+        return Kept(hit.cache, known[: hit.length]) if hit else Kept([], [])
+
+    def _leave(self, stream: Stream, *, keep: bool) -> Kept | None:
+        """Take a stream off its row or out of the queue; what is kept of it, not computed yet."""
+        if stream.row is None:
+            if not stream.paused:
+                self._waiting.remove(stream)
+            return self._parked.take(stream.uid)
+        row, stream.row = stream.row, None
+        del self._running[row]
+        with mx.stream(self._generator.stream):
+            return self._generator.take_out(row, keep=keep)
 
     def _token(self, response: Any) -> Token:
-        running = self._running[response.uid]
-        token = _token(running, response)
-        running.position += 1
-        if response.finish_reason is not None:
-            del self._running[response.uid]
+        stream = self._running[response.uid]
+        token = stream.token(response)
+        if token.finish is not None:
+            del self._running[response.uid], self._streams[stream.uid]
             if response.prompt_cache is not None:
                 self._prefixes.store(response.all_tokens, response.prompt_cache)
         return token
 
     def _prefill(self, response: Any) -> Prefill:
-        running = self._running[response.uid]
-        done, total = response.progress
-        running.unread = total - done
+        stream = self._running[response.uid]
+        prefill = stream.prefill(response)
         if response.end_of_prompt:
-            self._keep_prompt(response.uid, running)
-        cached = running.cached
-        return Prefill(running.request.uid, cached + done, cached + total, cached)
+            self._keep_prompt(response.uid, stream)
+        return prefill
 
-    def _keep_prompt(self, row: int, running: _Running) -> None:
+    def _keep_prompt(self, row: int, stream: Stream) -> None:
         """Store a prompt as soon as it is read, for streams that share its beginning."""
-        wanted = running.request.reuse_prefix and worth_keeping(len(running.prompt))
-        if wanted and not self._prefixes.covers(running.prompt):
+        known = stream.known
+        wanted = stream.request.reuse_prefix and worth_keeping(len(known))
+        if wanted and not self._prefixes.covers(known):
             cache, tokens = self._generator.extract_cache([row])[row]
             self._prefixes.store(tokens, cache)
-
-
-def _token(running: _Running, response: Any) -> Token:
-    detail: Detail | None = response.logprobs
-    logprob, top = (None, None) if detail is None else _numbers(detail)
-    return Token(
-        running.request.uid,
-        running.position,
-        response.token,
-        response.finish_reason,
-        logprob,
-        top,
-    )
-
-
-def _numbers(detail: Detail) -> tuple[float, dict[int, float]]:
-    ids: Any = detail.ids.tolist()
-    logprobs: Any = detail.logprobs.tolist()
-    logprob: Any = detail.logprob.item()
-    return logprob, dict(zip(ids, logprobs, strict=True))

@@ -7,13 +7,17 @@ pinned: the attributes used here are its inside.
 """
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import mlx.core as mx
 from mlx_lm.generate import BatchGenerator, GenerationBatch, PromptProcessingBatch
 from mlx_lm.sample_utils import greedy_sampler
 
 from engine.runtime.sampling import Detail, Row, choose
+from engine.runtime.stream import Kept
+
+#: How mlx-lm numbers its stages; 0 waits and 1 reads its prompt.
+_DECODING: Final = 2
 
 
 class DecodingBatch(GenerationBatch):  # type: ignore[misc]  # mlx-lm is half annotated
@@ -47,8 +51,8 @@ class DecodingBatch(GenerationBatch):  # type: ignore[misc]  # mlx-lm is half an
         return tokens
 
     def extract_cache(self, idx: int) -> list[Any] | None:
-        """The KV cache of one row; nothing for rows whose cache nobody keeps."""
-        if not self.samplers[idx].keep_cache:
+        """The KV cache of one row; None before its first token, and where nobody keeps it."""
+        if not self.samplers[idx].keep_cache or not self.tokens[idx]:
             return None
         return cast("list[Any]", super().extract_cache(idx))
 
@@ -126,6 +130,17 @@ class Generator(BatchGenerator):  # type: ignore[misc]  # mlx-lm is half annotat
         """`next`, reading at most `chunk` prompt tokens of each row."""
         self.prefill_step_size = self._prompt_batch.prefill_step_size = chunk
         return cast("tuple[list[Any], list[Any]]", self.next())
+
+    def take_out(self, row: int, *, keep: bool) -> Kept | None:
+        """Remove a row. With `keep` return its cache, not computed yet; None before it has one."""
+        if not keep:
+            self.remove([row])
+            return None
+        for stage, index in self._find_uids([row]).values():
+            if stage == _DECODING:
+                self._generation_batch.samplers[index].keep_cache = True
+        cache, tokens = self.remove([row], return_prompt_caches=True)[row]
+        return Kept(cache, list(tokens)) if cache and tokens else None  # a copy: theirs grows
 
 
 def _compute_ahead(*arrays: Any) -> None:

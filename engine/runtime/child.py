@@ -276,5 +276,8 @@ def worker_options(model: Path, config: RuntimeConfig, prefix_bytes: int, epoch:
         "prefill-chunk": config.prefill_chunk,
         "prefill-rows": config.prefill_rows,
         "prefix-bytes": prefix_bytes,
+        "replicas": config.replicas,
     }
+    if config.kv_bytes is not None:
+        options["kv-bytes"] = config.kv_bytes
     return [f"--{name}={value}" for name, value in options.items()]

@@ -69,16 +69,20 @@ class PrefixStore:
         key = tuple(tokens)
         if not worth_keeping(len(key)):
             return
-        mx.eval([layer.state for layer in cache])  # or the entry would hold the whole batch
         entry = _Entry(key, cache, sum(layer.nbytes for layer in cache))
         if entry.nbytes > self._budget:
             return
+        mx.eval([layer.state for layer in cache])  # or the entry would hold the whole batch
         for old in self._beginnings(key):
             self._drop(old)
         self._entries[key] = entry
         self._index.setdefault(key[:MIN_PREFIX], set()).add(key)
         self.nbytes += entry.nbytes
-        while self.nbytes > self._budget:
+        self.evict(self._budget)
+
+    def evict(self, keep_bytes: int) -> None:
+        """Drop the least recently used until at most `keep_bytes` are held."""
+        while self.nbytes > keep_bytes:
             self._drop(next(iter(self._entries)))
 
     def clear(self) -> None:

@@ -73,18 +73,18 @@ class Row:
         )
 
     @classmethod
-    def of(cls, request: Submit, eos: tuple[int, ...]) -> "Row":
-        """The state of a stream that begins, or goes on behind its emitted tokens."""
+    def of(cls, request: Submit, output: Sequence[int], eos: tuple[int, ...]) -> "Row":
+        """The state of a stream that begins, or goes on behind what it has put out."""
         return cls(
             sampling=request.sampling,
             seed=request.seed,
-            position=len(request.emitted),
+            position=len(output),
             eos=eos,
             min_tokens=request.min_tokens,
             logprobs=request.logprobs,
             keep_cache=request.reuse_prefix
             and worth_keeping(len(request.prompt) + request.max_tokens),
-            history=request.emitted,
+            history=tuple(output),
         )
 
     def count(self, last: mx.array, vocabulary: int) -> mx.array:

@@ -3,6 +3,7 @@
 import logging
 import os
 import socket
+import time
 import traceback
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -11,13 +12,14 @@ from typing import Any
 import mlx.core as mx
 from mlx_lm.utils import dequantize_model, load_model
 
-from engine.runtime import blas
-from engine.runtime.adapter import Adapter, Turn
+from engine.runtime import blas, kv, memory
+from engine.runtime.adapter import Adapter
 from engine.runtime.framing import encode
 from engine.runtime.messages import (
     Cancel,
     Evict,
     Fault,
+    Faulted,
     FromRuntime,
     Pause,
     Ready,
@@ -27,6 +29,7 @@ from engine.runtime.messages import (
     Submit,
     ToRuntime,
 )
+from engine.runtime.stream import Turn
 
 log = logging.getLogger("engine.runtime.worker")
 
@@ -44,15 +47,21 @@ class Worker:
         self._inbox = inbox
         self._link = link
         self._epoch = epoch
+        self._memory = memory.Gauge()
         self._stopping = False
+        self._stale = False  #: what was published last is not what holds
 
     def run(self) -> None:
         """Say that we are ready, then serve until `Stop`."""
         self._send(Ready(epoch=self._epoch, pid=os.getpid(), blas=blas.loaded(), device=device()))
         while not self._stopping:
             self._drain()
-            if self._adapter.busy and not self._stopping:
+            if self._stopping:
+                break
+            if self._adapter.busy:
                 self._turn()
+            elif self._stale:
+                self._publish(Turn())
         self._adapter.close()
 
     def _drain(self) -> None:
@@ -65,6 +74,13 @@ class Worker:
             return
 
     def _receive(self, message: ToRuntime) -> None:
+        self._stale = True
+        try:
+            self._obey(message)
+        except Exception as error:  # noqa: BLE001  # what copies caches may run out of memory
+            self._recover(error)
+
+    def _obey(self, message: ToRuntime) -> None:
         match message:
             case Submit():
                 self._adapter.submit(message)
@@ -76,6 +92,7 @@ class Worker:
                 self._adapter.resume(uid)
             case Evict(keep_bytes=keep_bytes):
                 self._adapter.evict(keep_bytes)
+                self._memory.forget()
             case Stop():
                 self._stopping = True
 
@@ -83,19 +100,28 @@ class Worker:
         try:
             turn = self._adapter.step()
         except Exception as error:  # noqa: BLE001  # any of them leaves the generator unusable
-            turn = self._recover(error)
+            self._recover(error)
+            turn = Turn()
         for uid, reason in turn.refused:
             self._send(Fault(epoch=self._epoch, uid=uid, reason=reason))
         self._publish(turn)
 
-    def _recover(self, error: Exception) -> Turn:
+    def _recover(self, error: Exception) -> None:
+        """Throw the generator away, and say who lost a row by that."""
         # Type and place only: the message of an exception may quote a prompt.
         place = "".join(traceback.format_tb(error.__traceback__))
         log.error("discarding the generator: %s\n%s", type(error).__name__, place)
-        reason = f"the step failed: {type(error).__name__}"
-        return Turn(refused=[(uid, reason) for uid in self._adapter.discard()])
+        lost = self._adapter.discard()
+        reason = type(error).__name__
+        if memory.is_out_of_memory(error):
+            reason = "out of memory"
+            self._adapter.evict(0)
+            self._memory.forget()
+        if lost:
+            self._send(Faulted(epoch=self._epoch, uids=lost, reason=reason))
 
     def _publish(self, turn: Turn) -> None:
+        self._stale = False
         self._send(
             Step(
                 epoch=self._epoch,
@@ -104,7 +130,9 @@ class Worker:
                 rows=self._adapter.rows,
                 waiting=self._adapter.waiting,
                 kv_bytes=self._adapter.kv_bytes,
+                parked_bytes=self._adapter.parked_bytes,
                 prefix_bytes=self._adapter.prefix_bytes,
+                memory_bytes=self._memory.value(time.monotonic()),
             )
         )
 
@@ -114,9 +142,25 @@ class Worker:
 
 
 def load(
-    model_folder: Path, *, max_rows: int, prefill_chunk: int, prefill_rows: int, prefix_bytes: int
+    model_folder: Path,
+    *,
+    max_rows: int,
+    prefill_chunk: int,
+    prefill_rows: int,
+    prefix_bytes: int,
+    kv_bytes: int | None = None,
+    replicas: int = 1,
 ) -> Adapter:
     """The model on the device, with one output through it so that the first stream is no slower.
+
+    Args:
+        model_folder: its files.
+        max_rows: as for `Adapter`.
+        prefill_chunk: as for `Adapter`.
+        prefill_rows: as for `Adapter`.
+        prefix_bytes: as for `Adapter`.
+        kv_bytes: budget of the caches of live streams; None takes a share of what is free.
+        replicas: processes that share what is free.
 
     Raises:
         Exception: whatever mlx-lm raises for a folder that it cannot read.
@@ -127,6 +171,8 @@ def load(
         model = dequantize_model(model)
         model.set_dtype(mx.float32)
     mx.eval(model.parameters())
+    budget = kv.budget(model, kv_bytes, replicas)
+    log.info("KV caches may take %d bytes; a row %d at least", budget.total, budget.needed(1, 1))
     adapter = Adapter(
         model,
         eos=eos_ids(config),
@@ -134,6 +180,7 @@ def load(
         prefill_chunk=prefill_chunk,
         prefill_rows=prefill_rows,
         prefix_bytes=prefix_bytes,
+        kv=budget,
     )
     adapter.submit(Submit(uid=0, prompt=[0, 1], max_tokens=2, seed=0, ignore_eos=True))
     while adapter.busy:

@@ -57,6 +57,8 @@ def _serve(options: argparse.Namespace, link: socket.socket, inbox: "Inbox") -> 
             prefill_chunk=options.prefill_chunk,
             prefill_rows=options.prefill_rows,
             prefix_bytes=options.prefix_bytes,
+            kv_bytes=options.kv_bytes,
+            replicas=options.replicas,
         )
     except Exception as error:  # noqa: BLE001  # whatever it is, the supervisor reports this line
         reason = " ".join(f"{type(error).__name__}: {error}".split())
@@ -110,6 +112,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     for name in ("fd", "parent", "epoch", "max-rows", "prefill-chunk", "prefill-rows"):
         parser.add_argument(f"--{name}", type=int, required=True)
     parser.add_argument("--prefix-bytes", type=int, required=True)
+    parser.add_argument("--kv-bytes", type=int)  # none: a share of what is free
+    parser.add_argument("--replicas", type=int, default=1)
     return parser.parse_args(arguments)
 
 

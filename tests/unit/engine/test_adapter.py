@@ -1,105 +1,14 @@
-import random
-from collections.abc import Callable
-from functools import cache
 from itertools import pairwise
 from typing import Any
 
-import mlx.core as mx
 import pytest
+from adapter_runs import Run, adapter, prompts, request, stock_outputs
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mlx_lm.generate import BatchGenerator
-from mlx_lm.models.llama import Model, ModelArgs
 
 from engine.runtime.adapter import Adapter
-from engine.runtime.messages import Prefill, Sampling, Submit, Token
+from engine.runtime.messages import Sampling, Token
 from engine.runtime.prefill import MAX_CHUNK
-
-VOCABULARY = 256
-EOS = 2
-
-
-@cache
-def model() -> Any:
-    """A random Llama with an untied head, so that different prompts give different outputs."""
-    arguments = ModelArgs(
-        model_type="llama",
-        hidden_size=32,
-        num_hidden_layers=2,
-        intermediate_size=64,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        rms_norm_eps=1e-5,
-        vocab_size=VOCABULARY,
-        tie_word_embeddings=False,
-    )
-    mx.random.seed(11)
-    built = Model(arguments)
-    built.lm_head.weight = mx.random.normal(built.lm_head.weight.shape)
-    mx.eval(built.parameters())
-    return built
-
-
-def adapter(**options: Any) -> Adapter:
-    given = {"eos": [EOS], "max_rows": 8, "prefill_chunk": 16, "prefill_rows": 4, **options}
-    return Adapter(model(), **given)
-
-
-def prompts(n: int) -> list[list[int]]:
-    source = random.Random(5)  # noqa: S311  # a reproducible choice, not a secret
-    return [
-        [source.randrange(3, VOCABULARY) for _ in range(source.randint(1, 60))] for _ in range(n)
-    ]
-
-
-def request(uid: int, prompt: list[int], **options: Any) -> Submit:
-    given = {"max_tokens": 12, "seed": uid, "ignore_eos": True, **options}
-    return Submit(uid=uid, prompt=prompt, **given)
-
-
-class Run:
-    """An adapter driven to the end, with all that it said, by stream."""
-
-    def __init__(self, under_test: Adapter, requests: list[Submit], **options: Any) -> None:
-        self.tokens: dict[int, list[Token]] = {one.uid: [] for one in requests}
-        self.prefills: dict[int, list[Prefill]] = {one.uid: [] for one in requests}
-        self.refused: dict[int, str] = {}
-        self.most_rows = 0
-        for one in requests:
-            under_test.submit(one)
-        self.drive(under_test, **options)
-
-    def drive(self, under_test: Adapter, after_step: Callable[[], None] = lambda: None) -> None:
-        while under_test.busy:
-            turn = under_test.step()
-            self.most_rows = max(self.most_rows, under_test.rows)
-            self.refused |= dict(turn.refused)
-            for token in turn.tokens:
-                self.tokens[token.uid].append(token)
-            for prefill in turn.prefills:
-                self.prefills[prefill.uid].append(prefill)
-            after_step()
-
-    def output(self, uid: int) -> list[int]:
-        return [token.token for token in self.tokens[uid]]
-
-    @property
-    def outputs(self) -> list[list[int]]:
-        return [self.output(uid) for uid in self.tokens]
-
-
-def stock_outputs(given: list[list[int]], max_tokens: int = 12) -> list[list[int]]:
-    """What mlx-lm's own generator makes of the prompts, greedily."""
-    generator = BatchGenerator(model(), stop_tokens=None)
-    uids = generator.insert(given, max_tokens=[max_tokens] * len(given))
-    outputs: dict[int, list[int]] = {uid: [] for uid in uids}
-    unfinished = set(uids)
-    while unfinished:
-        for response in generator.next_generated():
-            outputs[response.uid].append(response.token)
-            if response.finish_reason:
-                unfinished.discard(response.uid)
-    return list(outputs.values())
 
 
 @pytest.mark.parametrize("max_rows", [1, 3, 20])
@@ -275,6 +184,62 @@ def test_streams_that_do_not_ask_leave_the_prefix_store_alone() -> None:
     assert under_test.prefix_bytes == 0
 
 
+@pytest.mark.parametrize("ahead", [False, True])
+@pytest.mark.parametrize("paused", [False, True])
+@pytest.mark.parametrize("decoding", [False, True])
+def test_a_retry_goes_on_where_a_cancelled_stream_stopped_reading(
+    ahead: bool, paused: bool, decoding: bool
+) -> None:
+    under_test = adapter(prefix_bytes=1 << 24, ahead=ahead)
+    prompt = [7, 8, 9] * 400
+    under_test.submit(request(1, prompt, reuse_prefix=True))
+    read = under_test.step().prefills[-1].done
+    if decoding:
+        read = len(_tokens_of_first_step(under_test)) + len(prompt) - 2
+    if paused:
+        under_test.pause(1)
+    under_test.cancel(1)
+    assert (under_test.rows, under_test.kv_bytes, under_test.parked_bytes) == (0, 0, 0)
+    assert 0 < under_test.prefix_bytes <= 1 << 24
+    retry = Run(under_test, [request(2, prompt, reuse_prefix=True)])
+    assert retry.prefills[2][0].cached >= read
+    assert [retry.output(2)] == stock_outputs([prompt])
+
+
+def test_a_cancelled_stream_that_did_not_ask_leaves_nothing() -> None:
+    under_test = adapter(prefix_bytes=1 << 24)
+    under_test.submit(request(1, [7, 8, 9] * 400))
+    under_test.step()
+    under_test.cancel(1)
+    assert under_test.prefix_bytes == 0
+
+
+def test_what_a_cancelled_stream_leaves_stays_within_the_budget() -> None:
+    under_test = adapter(prefix_bytes=100_000)
+    for uid in range(4):
+        under_test.submit(request(uid, [uid + 5] * 300, reuse_prefix=True))
+        under_test.step()
+        under_test.cancel(uid)
+        assert under_test.prefix_bytes <= 100_000
+    assert under_test.prefix_bytes > 0
+
+
+def test_a_stream_that_failed_on_its_way_to_a_row_is_lost_and_not_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def no_memory(*_: Any) -> None:
+        raise MemoryError
+
+    under_test = adapter(prefix_bytes=1 << 24)
+    under_test.submit(request(1, [5] * 40, reuse_prefix=True))
+    with monkeypatch.context() as broken:
+        broken.setattr(under_test._prefixes, "lookup", no_memory)
+        with pytest.raises(MemoryError):
+            under_test.step()
+    assert under_test.discard() == [1]
+    assert not under_test.busy
+
+
 def test_an_idle_adapter_holds_no_rows() -> None:
     under_test = adapter()
     Run(under_test, [request(1, [9])])
@@ -290,4 +255,10 @@ def _all_tokens(under_test: Adapter) -> list[Token]:
     tokens = []
     while under_test.busy:
         tokens += under_test.step().tokens
+    return tokens
+
+
+def _tokens_of_first_step(under_test: Adapter) -> list[Token]:
+    while not (tokens := under_test.step().tokens):
+        pass
     return tokens

@@ -1,8 +1,10 @@
+from collections.abc import Sequence
 from typing import Any
 
 import mlx.core as mx
-from hypothesis import given
+from hypothesis import settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from mlx_lm.models.cache import KVCache, RotatingKVCache
 
 from engine.runtime.prefixes import MIN_PREFIX, PrefixStore
@@ -97,18 +99,92 @@ def test_nothing_is_kept_without_a_budget() -> None:
     assert (store.nbytes, store.lookup(PROMPT)) == (0, None)
 
 
+def test_evicting_drops_the_oldest_until_what_is_left_fits() -> None:
+    one, two, three = ([start, *PROMPT] for start in (1, 2, 3))
+    store = stored(one, two, three)
+    store.evict(2 * cache_of(one)[0].nbytes)
+    assert [store.covers(tokens) for tokens in (one, two, three)] == [False, True, True]
+    store.evict(0)
+    assert (store.nbytes, store.lookup(one)) == (0, None)
+
+
+def test_evicting_to_more_than_is_held_drops_nothing() -> None:
+    store = stored(PROMPT)
+    store.evict(store.nbytes)
+    assert store.covers(PROMPT)
+
+
+#: Few different tokens behind a common beginning, so that prompts share beginnings of any length.
 TOKENS = st.lists(st.integers(0, 1), min_size=1, max_size=40).map(lambda tail: [7] * 14 + tail)
 
+TOKEN_BYTES = 2 * 4  # a key and a value
 
-@given(st.lists(TOKENS, max_size=12), TOKENS, st.integers(0, 1200))
-def test_the_budget_holds_and_a_hit_is_a_true_beginning(
-    sequences: list[list[int]], prompt: list[int], budget: int
-) -> None:
-    store = stored(*sequences, budget=budget)
-    assert store.nbytes == sum(entry.nbytes for entry in store._entries.values()) <= budget
-    hit = store.lookup(prompt)
-    if hit is not None:
-        assert MIN_PREFIX <= hit.length < len(prompt)
+
+class PrefixStoreMachine(RuleBasedStateMachine):
+    """Whatever is stored, found and dropped: the books balance, and a hit is the truth."""
+
+    @initialize(budget=st.sampled_from([0, 300, 800, 5000]))
+    def begin(self, budget: int) -> None:
+        self.budget = budget
+        self.store = PrefixStore(budget)
+        self.seen: set[tuple[int, ...]] = set()
+
+    @rule(tokens=TOKENS)
+    def keep(self, tokens: list[int]) -> None:
+        self.store.store(tokens, cache_of(tokens))
+        self.seen.add(tuple(tokens))
+        fits = MIN_PREFIX * TOKEN_BYTES <= len(tokens) * TOKEN_BYTES <= self.budget
+        assert self.store.covers(tokens) or not fits
+
+    @rule(prompt=TOKENS)
+    def look_up(self, prompt: list[int]) -> None:
+        hit = self.store.lookup(prompt)
+        shared = [_shared(entry, prompt[:-1]) for entry in self.store._entries]
+        best = max([0, *shared])
+        if hit is None:
+            assert best < MIN_PREFIX
+            return
+        assert MIN_PREFIX <= hit.length == best < len(prompt)
         assert held(hit.cache) == prompt[: hit.length]
-    store.clear()
-    assert (store.nbytes, store.lookup(prompt)) == (0, None)
+        # The caller goes on with its cache; the entry must not notice.
+        hit.cache[0].update_and_fetch(mx.ones((1, 1, 2, 1)), mx.ones((1, 1, 2, 1)))
+
+    @rule(keep_bytes=st.integers(0, 1000))
+    def evict(self, keep_bytes: int) -> None:
+        survivors = list(self.store._entries)
+        self.store.evict(keep_bytes)
+        assert self.store.nbytes <= keep_bytes
+        left = list(self.store._entries)
+        assert left == survivors[len(survivors) - len(left) :]  # the most recently used stay
+
+    @rule()
+    def clear(self) -> None:
+        self.store.clear()
+        assert self.store.nbytes == 0
+        assert self.store._index == {}
+
+    @invariant()
+    def the_books_balance(self) -> None:
+        entries = self.store._entries
+        assert self.store.nbytes == sum(entry.nbytes for entry in entries.values()) <= self.budget
+        assert self.store.nbytes == sum(len(tokens) for tokens in entries) * TOKEN_BYTES
+        assert {key for bucket in self.store._index.values() for key in bucket} == set(entries)
+
+    @invariant()
+    def every_entry_holds_what_it_says(self) -> None:
+        for tokens, entry in self.store._entries.items():
+            assert tokens in self.seen
+            assert held(entry.cache) == list(tokens)
+
+
+def _shared(left: Sequence[int], right: Sequence[int]) -> int:
+    return next(
+        (at for at, (one, two) in enumerate(zip(left, right, strict=False)) if one != two),
+        min(len(left), len(right)),
+    )
+
+
+PrefixStoreMachine.TestCase.settings = settings(
+    max_examples=settings.default.max_examples // 2, stateful_step_count=30
+)
+TestPrefixStore = PrefixStoreMachine.TestCase

@@ -182,7 +182,7 @@ def test_only_rows_that_asked_get_logprobs() -> None:
 
 def test_a_replayed_stream_goes_on_at_its_position() -> None:
     request = Submit(uid=1, prompt=[1], max_tokens=9, seed=5, emitted=[4, 4, 2])
-    assert Row.of(request, (0,)).position == 3
+    assert Row.of(request, request.emitted, (0,)).position == 3
 
 
 def _list(values: mx.array) -> list[Any]:

@@ -1,6 +1,6 @@
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from queue import SimpleQueue
 from typing import Any
 
@@ -9,15 +9,29 @@ import pytest
 from mlx_lm.models.llama import Model, ModelArgs
 
 from engine.runtime.adapter import Adapter
+from engine.runtime.batch import Generator
 from engine.runtime.framing import from_runtime
-from engine.runtime.messages import Cancel, Fault, FromRuntime, Ready, Step, Stop, Submit
+from engine.runtime.messages import (
+    Cancel,
+    Evict,
+    Fault,
+    Faulted,
+    FromRuntime,
+    Pause,
+    Ready,
+    Resume,
+    Step,
+    Stop,
+    Submit,
+    ToRuntime,
+)
 from engine.runtime.serving import Inbox, Worker, eos_ids
 
 
 class Faulty:
-    """A model that raises at one of its calls, quoting the prompt as real ones may."""
+    """A model that raises at one of its calls, by default quoting the prompt as real ones may."""
 
-    def __init__(self, fail_at: int | None) -> None:
+    def __init__(self, fail_at: int | None, error: Exception | None = None) -> None:
         arguments = ModelArgs(
             model_type="llama",
             hidden_size=16,
@@ -32,29 +46,41 @@ class Faulty:
         mx.eval(self._model.parameters())
         self._calls = 0
         self._fail_at = fail_at
+        self._error = error
         self.layers = self._model.layers
 
     def __call__(self, tokens: mx.array, cache: list[Any]) -> mx.array:
         self._calls += 1
         if self._calls == self._fail_at:
-            raise ValueError(f"secret prompt {tokens}")
+            raise self._error or ValueError(f"secret prompt {tokens}")
         result: mx.array = self._model(tokens, cache=cache)
         return result
+
+
+Said = Callable[[list[FromRuntime]], bool]
 
 
 class FrontEnd:
     """The other end of a worker: feeds its inbox from a thread and collects its frames."""
 
-    def __init__(self, fail_at: int | None = None) -> None:
-        self._model = Faulty(fail_at)
+    def __init__(self, fail_at: int | None = None, error: Exception | None = None) -> None:
+        self._model = Faulty(fail_at, error)
         self._inbox: Inbox = SimpleQueue()
         self._ours, self._theirs = socket.socketpair()
 
-    def frames(self, *messages: Submit | Cancel, until: int) -> list[FromRuntime]:
-        """What the worker says until that many streams have ended."""
+    def frames(
+        self, *messages: ToRuntime, until: int = 0, then: Sequence[tuple[ToRuntime, Said]] = ()
+    ) -> list[FromRuntime]:
+        """What the worker says until that many streams have ended.
+
+        Each message of `then` is sent afterwards, and its frames are read until its condition
+        holds for them.
+        """
         collected: list[FromRuntime] = []
-        talk = threading.Thread(target=self._talk, args=(messages, until, collected))
-        adapter = Adapter(self._model, eos=[], max_rows=2, prefill_chunk=16, prefill_rows=2)
+        talk = threading.Thread(target=self._talk, args=(messages, until, then, collected))
+        adapter = Adapter(
+            self._model, eos=[], max_rows=2, prefill_chunk=16, prefill_rows=2, prefix_bytes=1 << 20
+        )
         with self._ours, self._theirs:
             talk.start()
             Worker(adapter, self._inbox, self._theirs, epoch=7).run()
@@ -62,13 +88,23 @@ class FrontEnd:
         return collected
 
     def _talk(
-        self, messages: tuple[Submit | Cancel, ...], until: int, collected: list[FromRuntime]
+        self,
+        messages: tuple[ToRuntime, ...],
+        until: int,
+        then: Sequence[tuple[ToRuntime, Said]],
+        collected: list[FromRuntime],
     ) -> None:
         for message in messages:
             self._inbox.put(message)
         decoder = from_runtime()
-        while sum(1 for _ in _ends(collected)) < until:
+        while len(list(_ends(collected))) < until:
             collected += decoder.feed(self._ours.recv(65536))
+        for message, said in then:
+            self._inbox.put(message)
+            fresh: list[FromRuntime] = []
+            while not said(fresh):
+                fresh += decoder.feed(self._ours.recv(65536))
+            collected += fresh
         self._inbox.put(Stop())
 
 
@@ -76,6 +112,8 @@ def _ends(frames: list[FromRuntime]) -> Iterator[int]:
     for frame in frames:
         if isinstance(frame, Fault):
             yield frame.uid
+        elif isinstance(frame, Faulted):
+            yield from frame.uids
         elif isinstance(frame, Step):
             yield from (token.uid for token in frame.tokens if token.finish)
 
@@ -101,13 +139,47 @@ def test_all_tokens_of_a_step_travel_in_one_frame() -> None:
     assert len(shared) >= 3
 
 
-def test_a_failed_step_faults_the_running_streams_and_serves_the_rest() -> None:
+def test_a_failed_step_says_who_lost_a_row_and_serves_the_rest() -> None:
     undisturbed = FrontEnd().frames(request(3), until=1)
     frames = FrontEnd(fail_at=3).frames(request(1), request(2), request(3), until=3)
-    faults = [frame for frame in frames if isinstance(frame, Fault)]
-    assert [fault.uid for fault in faults] == [1, 2]
-    assert {fault.reason for fault in faults} == {"the step failed: ValueError"}
+    assert [frame for frame in frames if isinstance(frame, Fault)] == []
+    (faulted,) = (frame for frame in frames if isinstance(frame, Faulted))
+    assert (faulted.uids, faulted.reason) == ([1, 2], "ValueError")
     assert tokens(frames, 3) == tokens(undisturbed, 3)
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("[malloc] Unable to allocate 9 bytes.")]
+)
+def test_a_step_without_memory_gives_that_as_the_reason(error: Exception) -> None:
+    frames = FrontEnd(fail_at=3, error=error).frames(request(1), until=1)
+    assert [frame.reason for frame in frames if isinstance(frame, Faulted)] == ["out of memory"]
+
+
+def test_a_pause_that_fails_is_a_fault_of_those_who_run_and_the_process_lives(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def no_memory(*_: Any, **__: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Generator, "take_out", no_memory)
+    endless = Submit(uid=1, prompt=[5, 6], max_tokens=100_000, seed=1)
+    frames = FrontEnd().frames(
+        then=[
+            (endless, lambda said: tokens(said, 1) != []),
+            (Pause(uid=1), lambda said: any(isinstance(one, Faulted) for one in said)),
+            (request(2), lambda said: list(_ends(said)) == [2]),
+        ]
+    )
+    assert [frame.uids for frame in frames if isinstance(frame, Faulted)] == [[1]]
+    assert len(tokens(frames, 2)) == 4
+
+
+def test_a_stream_that_cannot_begin_is_a_fault_of_its_own() -> None:
+    bad = Submit(uid=1, prompt=[], max_tokens=4, seed=1)
+    frames = FrontEnd().frames(bad, request(2), until=2)
+    assert [frame.uid for frame in frames if isinstance(frame, Fault)] == [1]
+    assert len(tokens(frames, 2)) == 4
 
 
 def test_no_prompt_text_reaches_the_log(caplog: pytest.LogCaptureFixture) -> None:
@@ -122,6 +194,43 @@ def test_a_cancelled_stream_says_nothing() -> None:
     assert len(tokens(frames, 2)) == 4
 
 
+def test_what_is_paused_and_resumed_ends_as_ever_and_what_is_set_aside_is_told() -> None:
+    long = Submit(uid=1, prompt=[5, 6, 7], max_tokens=300, seed=1)
+    undisturbed = FrontEnd().frames(long, until=1)
+    frames = FrontEnd().frames(
+        then=[
+            (long, lambda said: tokens(said, 1) != []),
+            (Pause(uid=1), lambda said: _idle(said) and _last(said).parked_bytes > 0),
+            (Resume(uid=1), lambda said: list(_ends(said)) == [1]),
+        ]
+    )
+    assert tokens(frames, 1) == tokens(undisturbed, 1)
+    assert (_last(frames).parked_bytes, _last(frames).kv_bytes) == (0, 0)
+
+
+def test_idle_it_tells_what_a_cancel_or_an_eviction_freed_and_otherwise_is_silent() -> None:
+    kept = Submit(uid=1, prompt=[5] * 40, max_tokens=4, seed=1, reuse_prefix=True)
+    endless = Submit(uid=2, prompt=[5, 6], max_tokens=100_000, seed=1)
+    frames = FrontEnd().frames(
+        then=[
+            (kept, lambda said: list(_ends(said)) == [1]),
+            (endless, lambda said: tokens(said, 2) != []),
+            (Cancel(uid=2), _idle),
+            (Evict(keep_bytes=0), _idle),
+        ]
+    )
+    *_, cancelled, evicted = (frame for frame in frames if isinstance(frame, Step))
+    assert (cancelled.rows, cancelled.kv_bytes) == (0, 0)
+    assert cancelled.prefix_bytes > 0
+    assert evicted.prefix_bytes == 0
+    assert evicted.tokens == []
+
+
+def test_a_step_tells_the_memory_of_the_process() -> None:
+    frames = FrontEnd().frames(request(1), until=1)
+    assert _last(frames).memory_bytes > 10_000_000
+
+
 @pytest.mark.parametrize(
     ("given", "expected"),
     [({}, []), ({"eos_token_id": 2}, [2]), ({"eos_token_id": [2, 5]}, [2, 5])],
@@ -130,3 +239,11 @@ def test_a_model_may_have_no_end_token_or_one_or_several(
     given: dict[str, Any], expected: list[int]
 ) -> None:
     assert eos_ids(given) == expected
+
+
+def _last(frames: list[FromRuntime]) -> Step:
+    return [frame for frame in frames if isinstance(frame, Step)][-1]
+
+
+def _idle(frames: list[FromRuntime]) -> bool:
+    return any(isinstance(frame, Step) for frame in frames) and _last(frames).rows == 0
