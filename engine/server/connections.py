@@ -30,7 +30,8 @@ class SlowReader(ClientGone):
 class _Connection:
     http2: bool
     requests: int = 0
-    broken: bool = False  #: an answer broke off; no request may follow on it
+    broken: bool = False  #: an answer broke off
+    idle_since: float = 0.0  #: no request is under way
 
 
 class _Outlet:
@@ -80,7 +81,7 @@ class Connections:
     @property
     def http2(self) -> int:
         """HTTP/2 connections with a request under way."""
-        return sum(connection.http2 for connection in self._used.values())
+        return sum(each.http2 and each.requests > 0 for each in self._used.values())
 
     @property
     def sending(self) -> int:
@@ -88,7 +89,7 @@ class Connections:
         return len(self._sending)
 
     def sweep(self, now: float, late: float) -> None:
-        """Give up on every client that has taken nothing for too long.
+        """Give up on every client that has taken nothing for too long, and close what it left.
 
         After more than `late` seconds without a sweep nobody is given up on: it was the
         engine that stood still, and what its clients took meanwhile is not known yet.
@@ -99,6 +100,10 @@ class Connections:
         for outlet in tuple(self._sending):
             if now - outlet.since >= self._seconds:
                 outlet.give_up()
+        idle = [(key, each) for key, each in self._used.items() if not each.requests]
+        for key, connection in idle:
+            if now - connection.idle_since >= self._seconds:
+                self._close(key)
 
     async def through(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request of `app`, and cut its connection when its client is given up on."""
@@ -122,10 +127,18 @@ class Connections:
     def _leave(self, key: Key, connection: _Connection) -> None:
         connection.requests -= 1
         if connection.requests:
-            return  # over HTTP/2, its neighbours end first
+            return
+        if not connection.broken:
+            del self._used[key]
+        elif connection.http2:
+            # Its other answers are with the server, and may be under way for as long.
+            connection.idle_since = self._clock()
+        else:
+            self._close(key)
+
+    def _close(self, key: Key) -> None:
         del self._used[key]
-        if connection.broken:
-            cut(key)
+        cut(key)
 
 
 class Watched:
