@@ -64,13 +64,20 @@ class Probe:
         """The sum of a metric's samples that carry these labels."""
         return total(self.samples(), name, **labels)
 
+    def replica(self) -> dict[str, Any]:
+        """The one runtime process, as the engine tells of it."""
+        replicas: Any = self.served.status()["replicas"]
+        (only,) = replicas
+        found: dict[str, Any] = only
+        return found
+
     def idle(self) -> bool:
         """Whether nothing is left of any stream: no slot, no place, no row, no KV byte."""
         now = self.samples()
         names = ("streams_in_flight", "streams_waiting", "streams_paused", "kv_bytes")
-        replicas: Any = self.served.status()["replicas"]
-        streams = sum(replica["streams"] for replica in replicas)
-        return streams == 0 and not any(total(now, f"phase5_{name}") for name in names)
+        return self.replica()["streams"] == 0 and not any(
+            total(now, f"phase5_{name}") for name in names
+        )
 
     def holdings(self) -> Holdings:
         front, runtime = self.front, self.runtime

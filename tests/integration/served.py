@@ -66,7 +66,7 @@ def serving(
         )
     served = Served(process)
     try:
-        served.read_addresses(http2=flags == "all" or "http2_transport" in flags)
+        served.read_addresses(http2=flags == "all" or "http2_transport" in (flags or ""))
         yield served
     finally:
         if process.poll() is None:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from served import HOST, PATIENCE, Served, body, head, serving, total, until
+from probe import HOST, Probe, body, eventually, head, probing, total
+from served import PATIENCE
 
 from engine.core.flags import TTFT_PIPELINE, assigned
 
@@ -24,6 +25,7 @@ phase4_rollout:
 LONG = 8_000
 #: Tokens of the neighbour over which something is compared or must not change.
 SPAN = 100
+BLOCK = 50
 #: Both decode beside one more stream now and then, on a machine that others use as well.
 PACE = 4.0
 #: The answer itself is 2 MB; a process that grows by this keeps far more than it may.
@@ -59,19 +61,19 @@ class Neighbour(threading.Thread):
     def go_on(self, events: int) -> None:
         """Wait for some more of its events."""
         seen = len(self.times)
-        until(lambda: len(self.times) >= seen + events, "the neighbour goes on")
+        eventually(lambda: len(self.times) >= seen + events, "the neighbour goes on")
 
     def pace(self, begin: int, end: int) -> float:
-        """The median gap between these events."""
-        times = self.times[begin:end]
-        return statistics.median(b - a for a, b in itertools.pairwise(times))
+        """The median time for a block of these events; several often come at once."""
+        marks = self.times[begin:end:BLOCK]
+        return statistics.median(later - earlier for earlier, later in itertools.pairwise(marks))
 
 
 @contextmanager
-def one_byte_a_second(served: Served) -> Iterator[socket.socket]:
+def one_byte_a_second(probe: Probe) -> Iterator[socket.socket]:
     with socket.socket() as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        sock.connect((HOST, served.port()))
+        sock.connect((HOST, probe.port()))
         content = body("A slow one", LONG)
         headers = {"x-request-id": "the-slow-one", "x-phase5-key": key(treatment=True)}
         sock.sendall(head(content, **headers) + content)
@@ -97,11 +99,11 @@ def slow_tokens(samples: Any) -> float:
     return total(samples, "phase5_output_tokens_total", ttft_pipeline="on")
 
 
-def stands_still(served: Served, neighbour: Neighbour) -> bool:
+def stands_still(probe: Probe, neighbour: Neighbour) -> bool:
     """Whether the slow stream is paused and gets nothing while the neighbour gets much."""
-    before = served.samples()
+    before = probe.samples()
     neighbour.go_on(SPAN)
-    after = served.samples()
+    after = probe.samples()
     paused = [total(each, "phase5_streams_paused") for each in (before, after)]
     waiting = [total(each, "phase5_sends_waiting") for each in (before, after)]
     return (
@@ -116,23 +118,23 @@ def stands_still(served: Served, neighbour: Neighbour) -> bool:
 def test_a_reader_of_one_byte_a_second_slows_its_own_stream_and_is_dropped_with_a_reason(
     tmp_path: Path,
 ) -> None:
-    with serving(tmp_path, YAML, flags=None) as served:
-        neighbour = Neighbour(served.url)
+    with probing(tmp_path, YAML, flags=None) as probe:
+        neighbour = Neighbour(probe.url)
         neighbour.start()
         neighbour.go_on(SPAN)  # warm
-        before = memory(served)
+        before = memory(probe)
         alone = len(neighbour.times)
-        neighbour.go_on(3 * SPAN)
-        with one_byte_a_second(served) as sock:
+        neighbour.go_on(10 * BLOCK)
+        with one_byte_a_second(probe) as sock:
             beside = len(neighbour.times)
-            until(lambda: stands_still(served, neighbour), "the slow stream stands still")
+            eventually(lambda: stands_still(probe, neighbour), "the slow stream stands still")
             paused = len(neighbour.times)
-            grown = [now - then for then, now in zip(before, memory(served), strict=True)]
-            until(lambda: dropped(served) == 1, "the slow stream is dropped")
+            grown = [now - then for then, now in zip(before, memory(probe), strict=True)]
+            eventually(lambda: dropped(probe) == 1, "the slow stream is dropped")
             client = sock.getsockname()
-            held = served.front.net_connections("tcp")
+            held = probe.front.net_connections("tcp")
             assert not [each for each in held if each.raddr == client]
-            sent = slow_tokens(served.samples())
+            sent = slow_tokens(probe.samples())
         neighbour.join(PATIENCE)
 
         assert 0 < sent < LONG / 4
@@ -140,18 +142,18 @@ def test_a_reader_of_one_byte_a_second_slows_its_own_stream_and_is_dropped_with_
         assert neighbour.last == "data: [DONE]"
         assert neighbour.pace(beside, paused) < PACE * neighbour.pace(alone, beside)
         assert f"request the-slow-one: dropped after {sent:.0f} output tokens: slow_reader" in (
-            served.log.read_text()
+            probe.log.read_text()
         )
-        assert served.metric("phase5_requests_total", outcome="cancelled") == 1
-        assert served.metric("phase5_requests_total", outcome="failed") == 0
-        assert served.metric("phase5_streams_ended_total", kind="cancelled") == 1
-        until(served.idle, "nothing is left of either stream")
+        assert probe.metric("phase5_requests_total", outcome="cancelled") == 1
+        assert probe.metric("phase5_requests_total", outcome="failed") == 0
+        assert probe.metric("phase5_streams_ended_total", kind="cancelled") == 1
+        eventually(probe.idle, "nothing is left of either stream")
 
 
-def dropped(served: Served) -> float:
-    return served.metric("phase5_streams_dropped_total", reason="slow_reader")
+def dropped(probe: Probe) -> float:
+    return probe.metric("phase5_streams_dropped_total", reason="slow_reader")
 
 
-def memory(served: Served) -> list[int]:
+def memory(probe: Probe) -> list[int]:
     """Resident bytes of the front end and of the runtime."""
-    return [process.memory_info().rss for process in (served.front, served.runtime)]
+    return [process.memory_info().rss for process in (probe.front, probe.runtime)]

@@ -15,8 +15,9 @@ from typing import Protocol
 
 import httpx
 import pytest
+from probe import HOST, Holdings, Probe, body, eventually, full, head, probing, total
 from pyreqwest.client import Client, ClientBuilder
-from served import HOST, PATIENCE, Holdings, Served, body, full, head, serving, total, until
+from served import PATIENCE
 
 #: Fewer slots than requests at once, so that some are always in the queue.
 YAML = "admission: {limit: 12, queue: 400, deadline_seconds: 100}\n"
@@ -199,19 +200,19 @@ def plans(count: int) -> list[Plan]:
     return made
 
 
-def references(served: Served) -> dict[str, str]:
+def references(probe: Probe) -> dict[str, str]:
     """What each prompt's answer is when nobody disturbs it."""
     answers = {}
     for prompt in PROMPTS:
         content = body(prompt, TOKENS, stream=False)
-        answer = httpx.post(f"{served.url}/v1/completions", content=content, timeout=PATIENCE)
+        answer = httpx.post(f"{probe.url}/v1/completions", content=content, timeout=PATIENCE)
         answers[prompt] = answer.json()["choices"][0]["text"]
     return answers
 
 
-def resident(served: Served) -> list[int]:
+def resident(probe: Probe) -> list[int]:
     """Bytes of the front end and of the runtime."""
-    return [process.memory_info().rss for process in (served.front, served.runtime)]
+    return [process.memory_info().rss for process in (probe.front, probe.runtime)]
 
 
 def slopes(values: Sequence[float]) -> list[float]:
@@ -251,29 +252,29 @@ def test_a_storm_of_cancels_leaves_nothing_and_harms_no_other_request(tmp_path: 
     every = plans(REQUESTS)
     size = len(every) // ROUNDS
     memory = []
-    with serving(tmp_path, YAML, flags="http2_transport") as served:
-        expected = references(served)
-        storms = [Storm(Http1(served.url)), Storm(Http2(served.h2_url))]
+    with probing(tmp_path, YAML, flags="http2_transport") as probe:
+        expected = references(probe)
+        storms = [Storm(Http1(probe.url)), Storm(Http2(probe.served.h2_url))]
 
         async def rage(part: Sequence[Plan]) -> None:
             half = len(part) // 2
             await asyncio.gather(storms[0].rage(part[:half]), storms[1].rage(part[half:]))
-            await asyncio.to_thread(until, served.idle, "nothing is left of a round")
+            await asyncio.to_thread(eventually, probe.idle, "nothing is left of a round")
 
         async def rounds() -> Holdings:
             await rage(plans(2 * AT_ONCE))  # what is made once and kept is made here
-            before = served.holdings()
+            before = probe.holdings()
             for number in range(ROUNDS):
                 await rage(every[number * size : (number + 1) * size])
-                memory.append(resident(served))
+                memory.append(resident(probe))
             return before
 
         with asyncio.Runner() as runner:
             before = runner.run(rounds())
-            until(lambda: no_more(served.holdings(), before), f"no more is held than {before}")
+            eventually(lambda: no_more(probe.holdings(), before), f"no more is held than {before}")
             for storm in storms:
                 runner.run(storm.wire.aclose())
-        now = served.samples()
+        now = probe.samples()
 
     asked = len(every) + 2 * AT_ONCE
     for storm in storms:

@@ -12,7 +12,8 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-from served import HOST, PATIENCE, Served, body, head, serving, until
+from probe import HOST, Probe, body, eventually, head, probing
+from served import PATIENCE
 
 YAML = "admission: {limit: 100, queue: 100, deadline_seconds: 100}\n"
 #: Long enough that the last one has its answer before the first one is done.
@@ -76,30 +77,30 @@ class Crowd:
         return [event for event, _ in takewhile(lambda entry: entry[0] != "done", self.log)]
 
 
-def crowd(served: Served, count: int) -> Crowd:
-    made = Crowd(served.port())
+def crowd(probe: Probe, count: int) -> Crowd:
+    made = Crowd(probe.port())
     asyncio.run(made.ask(count))
     return made
 
 
 @pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with serving(tmp_path_factory.mktemp("overload"), YAML) as served:
-        yield served
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Probe]:
+    with probing(tmp_path_factory.mktemp("overload"), YAML) as probe:
+        yield probe
 
 
 @pytest.mark.parametrize("count", [75, 100])
-def test_as_many_as_the_limit_decode_at_once_without_an_error(engine: Served, count: int) -> None:
+def test_as_many_as_the_limit_decode_at_once_without_an_error(engine: Probe, count: int) -> None:
     served = crowd(engine, count)
     assert served.who("200") == served.who("done") == set(range(count))
     assert served.before_anyone_is_done() == ["200"] * count
     assert set(served.tokens.values()) == {TOKENS}
-    until(engine.idle, "nothing is left")
+    eventually(engine.idle, "nothing is left")
     assert engine.metric("phase5_requests_total", outcome="failed") == 0
 
 
 def test_the_excess_is_turned_away_before_anyone_is_done_and_the_rest_is_served_whole(
-    engine: Served,
+    engine: Probe,
 ) -> None:
     served = crowd(engine, 400)
     turned_away = set(served.retry_after)
@@ -110,32 +111,32 @@ def test_the_excess_is_turned_away_before_anyone_is_done_and_the_rest_is_served_
     assert began.count("429") + began.count("503") == 200
     assert served.who("done") == set(range(400)) - turned_away
     assert set(served.tokens.values()) == {TOKENS}
-    until(engine.idle, "nothing is left")
+    eventually(engine.idle, "nothing is left")
     assert engine.metric("phase5_requests_total", outcome="failed") == 0
 
 
 def test_behind_a_runtime_that_stays_dead_nobody_waits(tmp_path: Path) -> None:
-    with serving(tmp_path, YAML) as served:
+    with probing(tmp_path, YAML) as probe:
         with ThreadPoolExecutor(1) as pool:
-            asked = pool.submit(ask, served, 8_000)
-            until(lambda: served.metric("phase5_streams_in_flight") == 1, "the stream is there")
-            until(lambda: dead_for_good(served), "the runtime stays dead")
+            asked = pool.submit(ask, probe, 8_000)
+            eventually(lambda: probe.metric("phase5_streams_in_flight") == 1, "the stream is there")
+            eventually(lambda: dead_for_good(probe), "the runtime stays dead")
             assert '"error"' in asked.result(PATIENCE).text.splitlines()[-2]
-        answer = ask(served, 8)
+        answer = ask(probe, 8)
         assert answer.status_code == 503
         assert int(answer.headers["retry-after"]) >= 1
-        assert httpx.get(f"{served.url}/readyz", timeout=PATIENCE).status_code == 503
-        assert served.metric("phase5_streams_in_flight") == 0
+        assert httpx.get(f"{probe.url}/readyz", timeout=PATIENCE).status_code == 503
+        assert probe.metric("phase5_streams_in_flight") == 0
 
 
-def ask(served: Served, tokens: int) -> httpx.Response:
+def ask(probe: Probe, tokens: int) -> httpx.Response:
     content = body("Once", tokens)
-    return httpx.post(f"{served.url}/v1/completions", content=content, timeout=PATIENCE)
+    return httpx.post(f"{probe.url}/v1/completions", content=content, timeout=PATIENCE)
 
 
-def dead_for_good(served: Served) -> bool:
+def dead_for_good(probe: Probe) -> bool:
     """Kill the runtime, if there is one; whether no other comes."""
-    for child in served.front.children():
+    for child in probe.front.children():
         with suppress(psutil.NoSuchProcess):
             child.kill()
-    return bool(served.status()["replicas"][0]["state"] == "failed")
+    return bool(probe.replica()["state"] == "failed")
