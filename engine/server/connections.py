@@ -10,6 +10,7 @@ holding it, with what it could not write, until the client moves.
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -37,30 +38,38 @@ class _Connection:
 class _Outlet:
     """The `send` of one request, which can be told to give up."""
 
-    __slots__ = ("_clock", "_cutoff", "_send", "_sending", "gave_up", "since")
+    __slots__ = ("_clock", "_giving_up", "_send", "_sending", "_task", "gave_up", "since")
 
     def __init__(self, send: Send, sending: set["_Outlet"], clock: Callable[[], float]) -> None:
         self._send = send
         self._sending = sending
         self._clock = clock
+        self._task: asyncio.Task[Any] | None = None
+        self._giving_up = False
         self.since = clock()
         self.gave_up = False
 
+    # Called for every event of every stream: `asyncio.timeout` would double its cost.
     async def __call__(self, message: Message) -> None:
         self.since = self._clock()
-        self._cutoff = asyncio.timeout(None)
+        self._task = asyncio.current_task()
+        self._giving_up = False
         self._sending.add(self)
         try:
-            async with self._cutoff:
-                await self._send(message)
-        except TimeoutError as error:
-            raise SlowReader from error
+            await self._send(message)
+        except asyncio.CancelledError:
+            if self._task is None or not self._giving_up:
+                raise  # somebody else's
+            self._task.uncancel()
+            raise SlowReader from None
         finally:
             self._sending.discard(self)
 
     def give_up(self) -> None:
-        self.gave_up = True
-        self._cutoff.reschedule(asyncio.get_running_loop().time())
+        """Raise `SlowReader` where the request waits in `send`, as it does now."""
+        if self._task is not None and not self._giving_up:
+            self._giving_up = self.gave_up = True
+            self._task.cancel()
 
 
 class Connections:
