@@ -47,8 +47,8 @@ class GenerateRoute(Generic[RequestT]):
         try:
             request = parse(await self._body(scope, receive), self._kind)
             await self._generate(exchange, request, receive)
-        except ClientGone:
-            exchange.outcome = "cancelled"
+        except ClientGone as gone:
+            exchange.outcome, exchange.reason = "cancelled", gone.reason
         except ApiError as error:
             exchange.outcome = _outcome(error)
             await reply.error(error)
@@ -122,12 +122,13 @@ class _Exchange:
         self.reply = reply
         self.stream: Stream | None = None
         self.outcome = "cut"  # unless something better is known: a stop in the middle
+        self.reason: str | None = None
         self._engine = engine
 
     def end(self) -> None:
         if self.stream is not None:
-            self._engine.close(self.stream, self.outcome)
-        self._engine.account(self.call, self.outcome, self.stream)
+            self._engine.close(self.stream, self.outcome, self.reason)
+        self._engine.account(self.call, self.outcome, self.stream, self.reason)
 
 
 class Reply:

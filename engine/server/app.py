@@ -8,11 +8,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from engine.runtime.interface import ReplicaState
 from engine.server import admin
 from engine.server.api import GenerateRoute
+from engine.server.connections import Watched
 from engine.server.engine import Engine
 from engine.server.errors import ApiError
 from engine.server.requests import ChatRequest, CompletionRequest
@@ -43,30 +43,8 @@ def create_app(engine: Engine) -> Starlette:
         exception_handlers={ApiError: _api_error, HTTPException: _http_error},
     )
     app.state.engine = engine
-    app.add_middleware(_CountHttp2, engine=engine)
+    app.add_middleware(Watched, connections=engine.connections)
     return app
-
-
-class _CountHttp2:
-    """Knows the HTTP/2 connections in use, by the client's address."""
-
-    def __init__(self, app: ASGIApp, engine: Engine) -> None:
-        self._app = app
-        self._clients = engine.http2_clients
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        client = scope.get("client")
-        if client is None or not scope.get("http_version", "").startswith("2"):
-            await self._app(scope, receive, send)
-            return
-        address = (str(client[0]), str(client[1]))
-        self._clients[address] += 1
-        try:
-            await self._app(scope, receive, send)
-        finally:
-            self._clients[address] -= 1
-            if not self._clients[address]:
-                del self._clients[address]
 
 
 def _engine(request: Request) -> Engine:
