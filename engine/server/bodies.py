@@ -48,12 +48,14 @@ def _not_json(reason: str) -> ApiError:
 
 
 def _without_duplicates(members: list[tuple[str, Any]]) -> dict[str, Any]:
-    document = dict(members)
-    if len(document) == len(members):
-        return document
-    seen: set[str] = set()
-    twice = next(name for name, _ in members if name in seen or seen.add(name))
-    raise bad_request(f"{_shown(twice)} is given twice in one object", _shown(twice))
+    document: dict[str, Any] = {}
+    for name, value in members:
+        if name in document:
+            raise bad_request(
+                f"{_shown(name)} is given twice in one object", _shown(name), "invalid_value"
+            )
+        document[name] = value
+    return document
 
 
 def _integer(digits: str) -> float:

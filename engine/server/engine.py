@@ -3,6 +3,8 @@
 import asyncio
 import logging
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from engine import __version__
@@ -89,13 +91,24 @@ class Engine:
         """Whether a request that comes now is served."""
         return self.runtime.ready and not self.dispatcher.draining
 
-    def open(self, job: Job, flags: FlagSet, times: Times) -> Stream:
-        """Begin a stream.
+    def open(self, job: Job, flags: FlagSet, times: Times) -> list[Stream]:
+        """Begin the streams of a request, one for each choice, all or none.
+
+        The first keeps the request's own times, which its headers tell.
 
         Raises:
             ApiError: see `Dispatcher.open`.
         """
-        stream = Stream(
+        each = [times, *(replace(times) for _ in range(job.n - 1))]
+        streams = [self._stream(job.choice(i), flags, own) for i, own in enumerate(each)]
+        self.update_limit()
+        self.dispatcher.open(streams)
+        for stream in streams:
+            self.features.began(stream.uid, flags)
+        return streams
+
+    def _stream(self, job: Job, flags: FlagSet, times: Times) -> Stream:
+        return Stream(
             uid=self.dispatcher.next_uid(),
             job=job,
             flags=flags,
@@ -104,10 +117,6 @@ class Engine:
             clock=self.clocks.now,
             observer=self,
         )
-        self.update_limit()
-        self.dispatcher.open(stream)
-        self.features.began(stream.uid, flags)
-        return stream
 
     def close(self, stream: Stream, outcome: str) -> None:
         """End a stream, once, with one of `metrics.OUTCOMES`."""
@@ -121,28 +130,28 @@ class Engine:
             self.registry.fail(stream.uid, now, reason)
         self.dispatcher.close(stream)
 
-    def account(self, call: Call, outcome: str, stream: Stream | None) -> None:
-        """Count a request that ended, once, served or not."""
+    def account(self, call: Call, outcome: str, streams: Sequence[Stream]) -> None:
+        """Count a request that ended, once, served or not; `streams` are its choices."""
         now = self.clocks.now()
-        times = call.times
         arm = self.metrics.arm(call.flags)
-        waited = now - times.arrived
-        if stream is not None and times.first_text is None and waited > self._patience():
+        waited = now - call.times.arrived
+        for stream in streams:
             # Nobody saw a first token in time: that it ended otherwise does not undo the wait.
-            arm.ttft.observe(waited)
+            if stream.times.first_text is None and waited > self._patience():
+                arm.ttft.observe(waited)
         if outcome == "ok":
             arm.duration.observe(waited)
-        first = times.first_text
+        first = min((s.times.first_text for s in streams if s.times.first_text), default=None)
         self.metrics.ended(
             call.flags,
             call.protocol,
             Ended(
                 now=now,
                 outcome=outcome,
-                ttft=None if first is None else first - times.arrived,
-                tokens=stream.output_tokens if stream else 0,
-                pipeline=stream is not None and TTFT_PIPELINE in call.flags,
-                hit=stream is not None and stream.cached_tokens > 0,
+                ttft=None if first is None else first - call.times.arrived,
+                tokens=sum(stream.output_tokens for stream in streams),
+                pipeline=bool(streams) and TTFT_PIPELINE in call.flags,
+                hit=any(stream.cached_tokens for stream in streams),
             ),
         )
 

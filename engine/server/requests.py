@@ -193,22 +193,27 @@ def _explained(message: str) -> ApiError:
 
 
 def _prompt_tokens(request: ChatRequest | CompletionRequest, codec: Encoder) -> list[int]:
-    if isinstance(request, ChatRequest):
-        turns = [{"role": turn.role, "content": turn.text()} for turn in request.messages]
-        try:
-            return codec.encode_chat(turns)
-        except TextError as error:
-            raise bad_request(str(error), "messages", "invalid_messages") from error
-    prompt = _single(request.prompt)
-    tokens = codec.encode(prompt) if isinstance(prompt, str) else prompt
+    field = _prompt_field(request)
+    tokens = _encoded(request, codec)
     if not tokens:
-        raise bad_request("prompt is empty; at least one token is needed", "prompt")
+        raise bad_request(f"{field}: empty; at least one token is needed", field)
     wrong = [token for token in tokens if not 0 <= token < codec.vocab_size]
     if wrong:
         raise bad_request(
-            f"prompt holds token {wrong[0]}; allowed: 0 to {codec.vocab_size - 1}", "prompt"
+            f"{field} holds token {wrong[0]}; allowed: 0 to {codec.vocab_size - 1}", field
         )
     return tokens
+
+
+def _encoded(request: ChatRequest | CompletionRequest, codec: Encoder) -> list[int]:
+    if isinstance(request, CompletionRequest):
+        prompt = _single(request.prompt)
+        return codec.encode(prompt) if isinstance(prompt, str) else prompt
+    turns = [{"role": turn.role, "content": turn.text()} for turn in request.messages]
+    try:
+        return codec.encode_chat(turns)
+    except TextError as error:
+        raise bad_request(str(error), "messages", "invalid_messages") from error
 
 
 def _single(prompt: str | list[str | int | list[int]]) -> str | list[int]:

@@ -14,6 +14,7 @@ from engine.runtime.interface import Replica, ReplicaState, StreamListener
 from engine.runtime.messages import Prefill, Submit, Token
 from engine.server.app import create_app
 from engine.server.engine import Engine
+from engine.server.keys import Keys
 from engine.server.parts import Clocks
 from engine.server.settings import Settings
 from engine.server.streams import GONE
@@ -143,6 +144,9 @@ class FakeCodec:
     def detokenizer(self) -> FakeDetokenizer:
         return FakeDetokenizer()
 
+    def token_bytes(self, token: int) -> bytes:
+        return chr(token).encode()
+
 
 @dataclass(frozen=True)
 class FakeModel:
@@ -161,7 +165,7 @@ class Bench:
     app: Any = field(init=False)
 
     def __post_init__(self) -> None:
-        self.app = create_app(self.engine)
+        self.app = create_app(self.engine, Keys.from_environment())
 
     def client(self, address: str = "127.0.0.1") -> httpx.AsyncClient:
         transport = httpx.ASGITransport(app=self.app, client=(address, 5))
