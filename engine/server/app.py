@@ -21,7 +21,7 @@ from engine.server.engine import Engine
 from engine.server.errors import ApiError
 from engine.server.keys import Keys
 from engine.server.logs import where
-from engine.server.openapi import Operation, document
+from engine.server.openapi import Limits, Operation, document
 from engine.server.parameters import ChatRequest, CompletionRequest
 from engine.server.responses import ChatShape, TextShape
 from engine.server.streams import ClientGone
@@ -43,7 +43,7 @@ def create_app(engine: Engine, keys: Keys) -> Starlette:
     app.state.engine = engine
     app.state.keys = keys
     app.state.routes = [what.route for what, _ in served]
-    app.state.openapi = document([what for what, _ in served], _schemes(keys))
+    app.state.openapi = document([what for what, _ in served], _schemes(keys), _limits(engine))
     app.add_middleware(_Faults)
     app.add_middleware(_CountHttp2, engine=engine)
     return app
@@ -63,6 +63,15 @@ def _served(engine: Engine, keys: Keys) -> list[tuple[Operation, Endpoint]]:
         (operations.RELOAD, admin.reload),
         (operations.DRAIN, admin.drain),
     ]
+
+
+def _limits(engine: Engine) -> Limits:
+    codec = engine.codec
+    return Limits(
+        model=engine.model.name,
+        context_length=codec.context_length,
+        vocab_size=codec.vocab_size,
+    )
 
 
 def _schemes(keys: Keys) -> frozenset[str]:

@@ -16,6 +16,8 @@ from engine.server.errors import ApiError, bad_request
 MAX_DEPTH: Final = 32
 #: Longer integers fit no number that a field may hold; Python takes long to convert them.
 _MAX_DIGITS: Final = 20
+#: Below this, a floating-point number is the integer that was written.
+_EXACT: Final = 2**53
 
 
 def read_object(body: bytes) -> dict[str, Any]:
@@ -28,7 +30,10 @@ def read_object(body: bytes) -> dict[str, Any]:
     """
     try:
         document = json.loads(
-            body.decode(), object_pairs_hook=_without_duplicates, parse_int=_integer
+            body.decode(),
+            object_pairs_hook=_without_duplicates,
+            parse_int=_integer,
+            parse_float=_number,
         )
     except UnicodeDecodeError as error:
         raise _not_json(f"not UTF-8 at byte {error.start}") from None
@@ -60,6 +65,12 @@ def _without_duplicates(members: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _integer(digits: str) -> float:
     return int(digits) if len(digits) <= _MAX_DIGITS else math.inf
+
+
+def _number(text: str) -> float:
+    """JSON has one kind of number: 4.0 is 4."""
+    value = float(text)
+    return int(value) if value.is_integer() and abs(value) < _EXACT else value
 
 
 def _faults(document: dict[str, Any]) -> Iterator[tuple[str, str]]:

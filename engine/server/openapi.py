@@ -78,12 +78,24 @@ class Operation:
         yield from filter(None, (self.answer, self.body, self.events))
 
 
-def document(operations: Sequence[Operation], schemes: frozenset[str]) -> OpenApi:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What depends on the model that is served."""
+
+    model: str
+    context_length: int
+    vocab_size: int
+
+
+def document(operations: Sequence[Operation], schemes: frozenset[str], limits: Limits) -> OpenApi:
     """The document of an engine; `schemes` are those that guard it."""
     classes = {cls for operation in operations for cls in operation.classes()} | {ErrorAnswer}
     _, schemas = msgspec.json.schema_components(
         sorted(classes, key=lambda cls: cls.__name__), ref_template=_SCHEMAS
     )
+    for operation in operations:
+        if operation.body is not None:
+            schemas[operation.body.__name__]["properties"] |= _narrowed(operation.body, limits)
     return OpenApi(
         info={
             "title": "phase5",
@@ -96,6 +108,22 @@ def document(operations: Sequence[Operation], schemes: frozenset[str]) -> OpenAp
             "securitySchemes": {name: _SCHEMES[name] for name in sorted(schemes)},
         },
     )
+
+
+def _narrowed(body: type[msgspec.Struct], limits: Limits) -> Schema:
+    """Fields whose allowed values the model decides, or that no annotation can tell."""
+    count = {"type": "integer", "minimum": 1, "maximum": limits.context_length - 1}
+    text = {"type": "string", "minLength": 1}
+    token = {"type": "integer", "minimum": 0, "maximum": limits.vocab_size - 1}
+    tokens = {"type": "array", "items": token, "minItems": 1}
+    one = {"type": "array", "items": {"anyOf": [text, tokens]}, "minItems": 1, "maxItems": 1}
+    fields = {
+        "model": {"type": "string", "enum": [limits.model]},
+        "max_tokens": {"anyOf": [count, {"type": "null"}], "default": None},
+        "max_completion_tokens": {"anyOf": [count, {"type": "null"}], "default": None},
+        "prompt": {"anyOf": [text, tokens, one]},
+    }
+    return {name: told for name, told in fields.items() if name in body.__struct_fields__}
 
 
 def _paths(operations: Iterable[Operation], schemes: frozenset[str]) -> dict[str, Schema]:
@@ -135,12 +163,24 @@ def _answer(operation: Operation) -> Schema:
         return {"text/plain": {"schema": {"type": "string"}}}
     told = {_JSON: _content(operation.answer)}
     if operation.events is not None:
-        name = operation.events.__name__
-        text = (
-            f"With `stream`: events whose data is a `{name}`, then `[DONE]`; or an `ErrorAnswer`."
-        )
-        told["text/event-stream"] = {"schema": {"type": "string", "description": text}}
+        told["text/event-stream"] = {"schema": _event(operation.events)}
     return told
+
+
+def _event(chunk: type[msgspec.Struct]) -> Schema:
+    """Each event of a stream, as OpenAPI 3.1 tools read them: the data is text that holds JSON."""
+    objects = [_content(cls)["schema"] for cls in (chunk, ErrorAnswer)]
+    data = {
+        "type": "string",
+        "contentMediaType": _JSON,
+        "contentSchema": {"anyOf": objects},
+    }
+    return {
+        "description": "With `stream`: chunks, then `[DONE]`; or an error where it fails.",
+        "type": "object",
+        "properties": {"data": {"anyOf": [data, {"const": "[DONE]"}]}},
+        "required": ["data"],
+    }
 
 
 def _error(status: int) -> Schema:
