@@ -116,7 +116,8 @@ class GenerateRoute(Generic[RequestT]):
             )
         job = plan(request, engine.codec, secrets.randbits(63))
         call.times.tokenised = engine.clocks.now()
-        choices = exchange.choices = Choices(engine.open(job, call.flags, call.times))
+        streams = engine.open(job, call.flags, call.times)
+        choices = exchange.choices = Choices(streams, engine.close)
         async with _watched(receive, choices):
             send = _send_events if job.stream else _send_whole
             await send(exchange.reply, self._shape(self._head(call, job)), choices)
@@ -139,13 +140,12 @@ class _Exchange:
     def __init__(self, engine: Engine, call: Call, reply: "Reply") -> None:
         self.call = call
         self.reply = reply
-        self.choices = Choices(())
+        self.choices = Choices((), engine.close)
         self.outcome = "cut"  # unless something better is known: a stop in the middle
         self._engine = engine
 
     def end(self) -> None:
-        for stream, outcome in self.choices.outcomes(self.outcome):
-            self._engine.close(stream, outcome)
+        self.choices.end(self.outcome)
         self._engine.account(self.call, self.outcome, self.choices.streams)
         if access.isEnabledFor(logging.INFO):
             access.info("request", extra={"fields": self._fields()})

@@ -1,7 +1,7 @@
 """The answers of one request: `n` streams that live and end together."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Final, NamedTuple
 
 from engine.server.documents import FinishReason
@@ -22,10 +22,17 @@ class Part(NamedTuple):
 
 
 class Choices:
-    """Reads the streams of one request, each as it comes."""
+    """Reads the streams of one request, each as it comes, and closes each once.
 
-    def __init__(self, streams: Sequence[Stream]) -> None:
+    Args:
+        streams: one for each choice.
+        close: takes a stream and its outcome.
+    """
+
+    def __init__(self, streams: Sequence[Stream], close: Callable[[Stream, str], None]) -> None:
         self.streams = streams
+        self._close = close
+        self._open = list(streams)
         self._faulty: Stream | None = None
 
     async def parts(self) -> AsyncIterator[Part]:
@@ -52,6 +59,7 @@ class Choices:
                     del turns[turn]
                     if part is not None:
                         yield part
+                        self._free(part)
                         turns[_turn(reader)] = reader
         finally:
             for turn in turns:
@@ -67,11 +75,19 @@ class Choices:
         """The counts of all together."""
         return Usage.of_choices([stream.usage() for stream in self.streams])
 
-    def outcomes(self, outcome: str) -> Iterator[tuple[Stream, str]]:
-        """How each stream ended when the request did so: a failed one cancels the others."""
-        for stream in self.streams:
+    def end(self, outcome: str) -> None:
+        """Close what is open, when the request ended so: a failed one cancels the others."""
+        for stream in self._open:
             guilty = self._faulty is None or stream is self._faulty
-            yield stream, outcome if guilty else "cancelled"
+            self._close(stream, outcome if guilty else "cancelled")
+        self._open = []
+
+    def _free(self, part: Part) -> None:
+        """Close a choice that has its end, since another may wait for its place."""
+        if part.reason is not None:
+            stream = self.streams[part.choice]
+            self._open.remove(stream)
+            self._close(stream, "ok")
 
     async def _read(self, index: int, stream: Stream) -> AsyncIterator[Part]:
         try:

@@ -229,16 +229,16 @@ def _single(prompt: str | list[str | int | list[int]]) -> str | list[int]:
 
 
 def _max_tokens(request: ChatRequest | CompletionRequest, prompt: int, context: int) -> int:
-    given = request.max_tokens
+    given, name = request.max_tokens, "max_tokens"
     if isinstance(request, ChatRequest) and request.max_completion_tokens is not None:
-        given = request.max_completion_tokens
+        given, name = request.max_completion_tokens, "max_completion_tokens"
     wanted = 1 if given is None else given
     if prompt + wanted > context:
         raise ApiError(
             status=422,
-            message=f"prompt of {prompt} tokens and max_tokens {wanted} are {prompt + wanted}; "
+            message=f"prompt of {prompt} tokens and {name} {wanted} are {prompt + wanted}; "
             f"the context of this model is {context} tokens",
-            param="max_tokens" if prompt < context else _prompt_field(request),
+            param=name if prompt < context else _prompt_field(request),
             code="context_length_exceeded",
         )
     return min(DEFAULT_MAX_TOKENS, context - prompt) if given is None else given
