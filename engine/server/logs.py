@@ -9,6 +9,7 @@ import logging
 import sys
 import traceback
 from contextvars import ContextVar
+from copy import copy
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Final, Literal
@@ -31,6 +32,12 @@ class TextFormatter(logging.Formatter):
 
     def __init__(self) -> None:
         super().__init__(_TEXT)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Without the traceback that another handler may have written into the record."""
+        own = copy(record)
+        own.exc_text = None
+        return super().format(own)
 
     def formatException(self, ei: ExcInfo) -> str:  # noqa: N802 - logging's name
         """Where, not what."""
