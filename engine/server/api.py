@@ -6,6 +6,7 @@ import re
 import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final, Generic
 
 from starlette.datastructures import Headers
@@ -32,6 +33,10 @@ _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 #: Digits of the longest length that a 64-bit number can announce.
 _LONGEST_LENGTH: Final = 19
 
+#: Bytes. Longer bodies are tokenised beside the event loop, which they would hold up: at the
+#: 1.2 to 4 MB a second measured, this much takes as long as some decoding steps.
+_LONG_BODY: Final = 64 * 1024
+
 
 class GenerateRoute(Generic[RequestT]):
     """An ASGI application for one route: request in, exactly one outcome out."""
@@ -52,8 +57,9 @@ class GenerateRoute(Generic[RequestT]):
         exchange = _Exchange(self._engine, call, reply)
         try:
             call.tenant = self._keys.tenant(scope)
-            request = parse(await self._body(scope, receive), self._kind)
-            await self._generate(exchange, request, receive)
+            body = await self._body(scope, receive)
+            request = parse(body, self._kind)
+            await self._generate(exchange, request, receive, long=len(body) > _LONG_BODY)
         except ClientGone:
             exchange.outcome = "cancelled"
         except ApiError as error:
@@ -102,7 +108,9 @@ class GenerateRoute(Generic[RequestT]):
             )
         return bytes(body)
 
-    async def _generate(self, exchange: "_Exchange", request: RequestT, receive: Receive) -> None:
+    async def _generate(
+        self, exchange: "_Exchange", request: RequestT, receive: Receive, *, long: bool
+    ) -> None:
         engine, call = self._engine, exchange.call
         key = assignment_key(call.key, request, call.request_id)
         call.flags = engine.features.assign(key, engine.clocks.wall())
@@ -114,7 +122,8 @@ class GenerateRoute(Generic[RequestT]):
                 param="model",
                 code="model_not_found",
             )
-        job = plan(request, engine.codec, secrets.randbits(63))
+        make = partial(plan, request, engine.codec, secrets.randbits(63))
+        job = await asyncio.to_thread(make) if long else make()
         call.times.tokenised = engine.clocks.now()
         streams = engine.open(job, call.flags, call.times)
         choices = exchange.choices = Choices(streams, engine.close)

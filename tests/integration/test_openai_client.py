@@ -1,5 +1,6 @@
 """The official client against a real engine."""
 
+import json
 import os
 import select
 import subprocess
@@ -16,7 +17,7 @@ from openai import OpenAI
 PATIENCE = 120.0
 KEY = "for this test only"
 #: Five choices at once find no place.
-CONFIG = "admission: {limit: 4, queue: 0}\n"
+CONFIG = "admission: {limit: 4, queue: 0}\nserver: {log_format: json}\n"
 CHAT: dict[str, Any] = {
     "model": "tiny",
     "messages": [{"role": "user", "content": "Where is Paris?"}],
@@ -30,11 +31,11 @@ TEXT: dict[str, Any] = {"model": "tiny", "prompt": "Once", "max_tokens": 12}
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("engine")
-    config = folder / "runtime.yaml"
+    config, log = folder / "runtime.yaml", folder / "stderr"
     config.write_text(CONFIG)
     command = [sys.executable, "-P", "-m", "pytest_phase5.cli", "serve", "--model", "tiny"]
     with (
-        (folder / "stderr").open("w") as stderr,
+        log.open("w") as stderr,
         subprocess.Popen(
             [*command, "--port", "0", "--config", str(config)],
             stdout=subprocess.PIPE,
@@ -49,6 +50,17 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             yield process.stdout.readline().removeprefix("ready ").strip()
         finally:
             process.terminate()
+    check_log(log.read_text())
+
+
+def check_log(text: str) -> None:
+    """One object a line, of every request, without anything that was asked or any key."""
+    lines = [json.loads(line) for line in text.splitlines()]
+    accesses = [line for line in lines if line["logger"] == "engine.access"]
+    assert {line["outcome"] for line in accesses} == {"ok", "rejected", "shed"}
+    assert len({line["request_id"] for line in accesses}) == len(accesses)
+    assert "Paris" not in text
+    assert KEY not in text
 
 
 @pytest.fixture(scope="module")

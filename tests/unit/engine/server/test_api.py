@@ -1,4 +1,6 @@
+import asyncio
 import json
+import threading
 from typing import Any
 
 import pytest
@@ -147,3 +149,26 @@ def test_while_draining_a_request_is_shed(make_bench: Any) -> None:
     assert bench.metric("phase5_requests_total", outcome="shed") == 1
     assert bench.get("/readyz").status_code == 503
     assert bench.get("/livez").status_code == 200
+
+
+def test_a_long_prompt_is_tokenised_beside_the_loop(make_bench: Any) -> None:
+    bench = make_bench()
+    loop_turned = threading.Event()
+
+    class Slow(type(bench.engine.codec)):  # type: ignore[misc] # known only here
+        context_length = 200_000
+
+        def encode(self, text: str) -> list[int]:
+            assert loop_turned.wait(30), "the loop stood still"
+            return [1] * len(text)
+
+    bench.engine.codec = Slow()
+
+    async def ask() -> int:
+        body = {"model": "tiny", "prompt": "x" * 100_000, "max_tokens": 2}
+        async with bench.client() as client:
+            asked = asyncio.create_task(client.post("/v1/completions", json=body))
+            asyncio.get_running_loop().call_later(0.01, loop_turned.set)
+            return (await asked).json()["usage"]["prompt_tokens"]
+
+    assert asyncio.run(ask()) == 100_000

@@ -4,6 +4,7 @@ import pytest
 
 from engine.server.errors import ApiError
 from engine.server.keys import Keys, KeysError
+from engine.server.options import ServeOptions, UsageError, resolve
 
 CHAT: dict[str, Any] = {"model": "tiny", "messages": [{"role": "user", "content": "Where?"}]}
 TEXT: dict[str, Any] = {"model": "tiny", "prompt": "Where?"}
@@ -94,3 +95,9 @@ def test_an_engine_that_is_meant_to_be_guarded_is_never_open(
 def test_without_the_variable_everyone_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PHASE5_API_KEYS", raising=False)
     assert not Keys.from_environment().guard
+
+
+def test_such_an_engine_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PHASE5_API_KEYS", ",")
+    with pytest.raises(UsageError, match="PHASE5_API_KEYS"):
+        resolve(ServeOptions(model="nowhere/at/all"))
