@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from itertools import accumulate
 from typing import Any
 
+import httpx
 import openai
 import pytest
 from openai import OpenAI
@@ -166,3 +167,13 @@ def test_a_wrong_key_is_an_authentication_error(url: str) -> None:
             client.chat.completions.create(**CHAT)
         with pytest.raises(openai.AuthenticationError, match="API keys"):
             client.models.list()
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_a_body_over_the_limit_is_answered_and_not_cut_off(url: str, announced: bool) -> None:
+    size, part = 8 * 1024 * 1024, b"x" * 65_536
+    content = part * (size // len(part)) if announced else iter([part] * (size // len(part)))
+    headers = {"authorization": f"Bearer {KEY}"}
+    with httpx.Client(timeout=PATIENCE) as client:
+        answer = client.post(f"{url}/v1/completions", content=content, headers=headers)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (413, "body_too_large")
