@@ -5,7 +5,7 @@ import logging
 import re
 import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from typing import Final, Generic
 
@@ -183,11 +183,13 @@ def _milliseconds(begin: float, end: float | None) -> float | None:
 
 async def _send_events(reply: Reply, shape: Shape, choices: Choices) -> None:
     opening = shape.opening(len(choices.streams))
-    async for index, pieces, reason in choices.parts():
-        end = b"" if reason is None else shape.end(index, reason)
-        texts = b"".join([shape.text(index, piece) for piece in pieces])
-        await reply.events(opening + texts + end)
-        opening = b""
+    # Closed here and now: when the sending fails, nobody may go on reading the streams.
+    async with aclosing(choices.parts()) as parts:
+        async for index, pieces, reason in parts:
+            end = b"" if reason is None else shape.end(index, reason)
+            texts = b"".join([shape.text(index, piece) for piece in pieces])
+            await reply.events(opening + texts + end)
+            opening = b""
     await reply.events(shape.closing(choices.usage()), more=False)
 
 

@@ -1,7 +1,7 @@
 """The answers of one request: `n` streams that live and end together."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from typing import Final, NamedTuple
 
 from engine.server.documents import FinishReason
@@ -9,6 +9,9 @@ from engine.server.errors import ApiError
 from engine.server.pieces import Piece
 from engine.server.responses import Usage
 from engine.server.streams import Mail, Stream
+
+#: The name of a task that waits for the next part of one choice.
+READER: Final = "reader of a choice"
 
 _REASONS: Final[dict[str | None, FinishReason]] = {"stop": "stop", "length": "length"}
 
@@ -35,7 +38,7 @@ class Choices:
         self._open = list(streams)
         self._faulty: Stream | None = None
 
-    async def parts(self) -> AsyncIterator[Part]:
+    async def parts(self) -> AsyncGenerator[Part, None]:
         """The parts of all choices until each has ended.
 
         Nothing is read ahead: who does not take a part holds up the stream that it is of.
@@ -103,7 +106,7 @@ def _turn(reader: AsyncIterator[Part]) -> "asyncio.Task[Part | None]":
     async def turn() -> Part | None:
         return await anext(reader, None)
 
-    return asyncio.create_task(turn())
+    return asyncio.create_task(turn(), name=READER)
 
 
 def _reason(stream: Stream) -> FinishReason:

@@ -5,6 +5,9 @@ from typing import Any
 
 import pytest
 
+from engine.server.choices import READER
+from engine.server.streams import ClientGone
+
 CHAT: dict[str, Any] = {"model": "tiny", "messages": [{"role": "user", "content": "Where?"}]}
 TEXT: dict[str, Any] = {"model": "tiny", "prompt": "Where?"}
 
@@ -155,6 +158,39 @@ def test_a_client_that_leaves_cancels_all(make_bench: Any, fake_runtime: Any) ->
     assert (counts.cancelled, counts.live) == (3, 0)
     assert sorted(bench.runtime.cancelled) == [1, 2, 3]
     assert outcomes(bench) == {"cancelled": 1}
+
+
+def test_a_send_that_fails_leaves_no_reader_behind(make_bench: Any, fake_runtime: Any) -> None:
+    bench = make_bench(runtime=fake_runtime(held=True))
+
+    async def story() -> set[str]:
+        body = json.dumps({**CHAT, "n": 3, "stream": True}).encode()
+        messages = iter([{"type": "http.request", "body": body}])
+
+        async def receive() -> Any:
+            return next(messages, None) or await asyncio.Event().wait()
+
+        async def send(_: Any) -> None:
+            raise ClientGone
+
+        scope = {
+            "type": "http",
+            "http_version": "1.1",
+            "method": "POST",
+            "path": "/v1/chat/completions",
+            "headers": [],
+            "client": ("127.0.0.1", 5),
+        }
+        served = asyncio.create_task(bench.app(scope, receive, send))
+        await until(lambda: len(bench.runtime.live) == 3)
+        bench.runtime.tell(2, "half")
+        assert READER in {task.get_name() for task in asyncio.all_tasks()}
+        await served
+        return {task.get_name() for task in asyncio.all_tasks()}
+
+    assert READER not in asyncio.run(story())
+    assert outcomes(bench) == {"cancelled": 1}
+    assert bench.engine.registry.counts().live == 0
 
 
 def test_log_probabilities_of_a_chat(make_bench: Any) -> None:
