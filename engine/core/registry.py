@@ -4,7 +4,8 @@ All that decides the state of a stream stands in this file. The rules:
 
 1. a stream moves only along `TRANSITIONS`;
 2. who ends a stream first ends it: every later attempt gets False and emits nothing;
-3. admitted = completed + failed + cancelled + live, at any moment.
+3. admitted = completed + failed + cancelled + live, at any moment;
+4. a stream that outlives its time is named once, and whoever asked ends it.
 
 A stream that has ended is forgotten, so memory is bounded by the streams that live.
 """
@@ -12,8 +13,9 @@ A stream that has ended is forgotten, so memory is bounded by the streams that l
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
+from engine.core.aggregates import Aggregate, AggregateListener, Aggregates, Counts
 from engine.core.flags import FlagSet
 
 #: The `uid` of the stream's `Submit`: one id for a stream everywhere.
@@ -74,19 +76,6 @@ class StreamEvent:
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Counts:
-    """How many streams there were since the start, and how many live."""
-
-    admitted: int
-    completed: int
-    failed: int
-    cancelled: int
-    live: int
-    queued: int
-    running: int
-
-
 @dataclass(slots=True)
 class _Stream:
     flags: FlagSet
@@ -96,6 +85,7 @@ class _Stream:
     started: float | None = None
     first_token: float | None = None
     output_tokens: int = 0
+    named_overdue: bool = False
 
     def event(self, kind: EventKind, stream_id: StreamId, now: float, reason: str) -> StreamEvent:
         return StreamEvent(
@@ -113,14 +103,17 @@ class _Stream:
 
 
 Listener = Callable[[StreamEvent], None]
-ListenerErrorHandler = Callable[[StreamEvent, Exception], None]
+ListenerErrorHandler = Callable[[StreamEvent | Aggregate, Exception], None]
+
+_ToldT = TypeVar("_ToldT", StreamEvent, Aggregate)
 
 
 class StreamRegistry:
     """Owns the state of every stream and tells listeners, once, how each one ended.
 
-    A listener that raises hides nothing from the others: its exception is counted in
-    `listener_errors` and handed to `on_listener_error`, which must not raise.
+    Other listeners hear on an interval how all streams do. A listener that raises hides
+    nothing from the others: its exception is counted in `listener_errors` and handed to
+    `on_listener_error`, which must not raise.
     """
 
     def __init__(self, on_listener_error: ListenerErrorHandler) -> None:
@@ -129,11 +122,26 @@ class StreamRegistry:
         self._live: dict[StreamId, _Stream] = {}
         self._tally = dict.fromkeys(StreamState, 0)
         self._admitted = 0
+        self._output_tokens = 0
+        self._aggregates = Aggregates()
         self.listener_errors = 0
 
     def add_listener(self, listener: Listener) -> None:
         """Call `listener` with every terminal event from now on, in order of addition."""
         self._listeners.append(listener)
+
+    def subscribe(self, listener: AggregateListener, seconds: float, now: float) -> None:
+        """Call `listener` with an `Aggregate` every `seconds`, at the `export` that is then due.
+
+        Raises:
+            ValueError: an interval that is not above 0.
+        """
+        self._aggregates.subscribe(listener, seconds, self.counts(), now)
+
+    def export(self, limit: int, now: float) -> None:
+        """Tell every subscriber whose interval is over. `limit` is the streams that may run."""
+        for listener, aggregate in self._aggregates.due(self.counts(), limit, now):
+            self._tell(listener, aggregate)
 
     def admit(self, stream_id: StreamId, flags: FlagSet, prompt_tokens: int, now: float) -> None:
         """Take a stream in, queued, with the flags that stay its own for life.
@@ -175,7 +183,9 @@ class StreamRegistry:
             raise StreamError(f"stream {stream_id} got a token while {stream.state}")
         if stream.first_token is None:
             stream.first_token = now
+            self._aggregates.first_token(now - stream.admitted, now)
         stream.output_tokens += count
+        self._output_tokens += count
         return True
 
     def complete(self, stream_id: StreamId, now: float, reason: str) -> bool:
@@ -194,6 +204,17 @@ class StreamRegistry:
         """The client gave the stream up, running or queued. False when it had ended before."""
         return self._end(stream_id, StreamState.CANCELLED, now, reason)
 
+    def overdue(self, seconds: float, now: float) -> list[StreamId]:
+        """The live streams that were admitted `seconds` ago or earlier, each named once."""
+        late = [
+            (stream_id, stream)
+            for stream_id, stream in self._live.items()
+            if now - stream.admitted >= seconds and not stream.named_overdue
+        ]
+        for _, stream in late:
+            stream.named_overdue = True
+        return [stream_id for stream_id, _ in late]
+
     def state(self, stream_id: StreamId) -> StreamState | None:
         """The state of a live stream; None for one that has ended or never was."""
         stream = self._live.get(stream_id)
@@ -209,6 +230,8 @@ class StreamRegistry:
             live=len(self._live),
             queued=self._tally[StreamState.QUEUED],
             running=self._tally[StreamState.RUNNING],
+            output_tokens=self._output_tokens,
+            listeners=len(self._listeners) + self._aggregates.subscribers,
         )
 
     def _move(self, stream_id: StreamId, stream: _Stream, to: StreamState) -> None:
@@ -228,13 +251,16 @@ class StreamRegistry:
         self._move(stream_id, stream, state)
         # Forgotten before anyone is told: a listener that ends the stream again gets False.
         del self._live[stream_id]
-        self._tell(stream.event(EVENTS[state], stream_id, now, reason))
+        if state is StreamState.COMPLETED:
+            self._aggregates.completed(now - stream.admitted, now)
+        event = stream.event(EVENTS[state], stream_id, now, reason)
+        for listener in tuple(self._listeners):
+            self._tell(listener, event)
         return True
 
-    def _tell(self, event: StreamEvent) -> None:
-        for listener in tuple(self._listeners):
-            try:
-                listener(event)
-            except Exception as error:  # noqa: BLE001 - reported; the others must still hear
-                self.listener_errors += 1
-                self._on_listener_error(event, error)
+    def _tell(self, listener: Callable[[_ToldT], None], what: _ToldT) -> None:
+        try:
+            listener(what)
+        except Exception as error:  # noqa: BLE001 - reported; the others must still hear
+            self.listener_errors += 1
+            self._on_listener_error(what, error)

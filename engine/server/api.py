@@ -60,8 +60,8 @@ class GenerateRoute(Generic[RequestT]):
             body = await self._body(scope, receive)
             request = parse(body, self._kind)
             await self._generate(exchange, request, receive, long=len(body) > _LONG_BODY)
-        except ClientGone:
-            exchange.outcome = "cancelled"
+        except ClientGone as gone:
+            exchange.outcome, exchange.reason = "cancelled", gone.reason
         except ApiError as error:
             exchange.outcome = _outcome(error)
             await reply.error(error)
@@ -151,11 +151,12 @@ class _Exchange:
         self.reply = reply
         self.choices = Choices((), engine.close)
         self.outcome = "cut"  # unless something better is known: a stop in the middle
+        self.reason: str | None = None
         self._engine = engine
 
     def end(self) -> None:
-        self.choices.end(self.outcome)
-        self._engine.account(self.call, self.outcome, self.choices.streams)
+        self.choices.end(self.outcome, self.reason)
+        self._engine.account(self.call, self.outcome, self.choices.streams, self.reason)
         if access.isEnabledFor(logging.INFO):
             access.info("request", extra={"fields": self._fields()})
 

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from engine.server import admin, operations, views
 from engine.server.api import GenerateRoute
+from engine.server.connections import Watched
 from engine.server.engine import Engine
 from engine.server.errors import ApiError
 from engine.server.keys import Keys
@@ -45,7 +46,7 @@ def create_app(engine: Engine, keys: Keys) -> Starlette:
     app.state.routes = [what.route for what, _ in served]
     app.state.openapi = document([what for what, _ in served], _schemes(keys), _limits(engine))
     app.add_middleware(_Faults)
-    app.add_middleware(_CountHttp2, engine=engine)
+    app.add_middleware(Watched, connections=engine.connections)
     return app
 
 
@@ -77,28 +78,6 @@ def _limits(engine: Engine) -> Limits:
 def _schemes(keys: Keys) -> frozenset[str]:
     told = {"api_key": keys.guard, "admin": bool(os.environ.get(admin.TOKEN_VARIABLE))}
     return frozenset(name for name, there in told.items() if there)
-
-
-class _CountHttp2:
-    """Knows the HTTP/2 connections in use, by the client's address."""
-
-    def __init__(self, app: ASGIApp, engine: Engine) -> None:
-        self._app = app
-        self._clients = engine.http2_clients
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        client = scope.get("client")
-        if client is None or not scope.get("http_version", "").startswith("2"):
-            await self._app(scope, receive, send)
-            return
-        address = (str(client[0]), str(client[1]))
-        self._clients[address] += 1
-        try:
-            await self._app(scope, receive, send)
-        finally:
-            self._clients[address] -= 1
-            if not self._clients[address]:
-                del self._clients[address]
 
 
 class _Faults:

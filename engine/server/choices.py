@@ -29,10 +29,12 @@ class Choices:
 
     Args:
         streams: one for each choice.
-        close: takes a stream and its outcome.
+        close: takes a stream, its outcome, and why where it did not finish.
     """
 
-    def __init__(self, streams: Sequence[Stream], close: Callable[[Stream, str], None]) -> None:
+    def __init__(
+        self, streams: Sequence[Stream], close: Callable[[Stream, str, str | None], None]
+    ) -> None:
         self.streams = streams
         self._close = close
         self._open = list(streams)
@@ -78,11 +80,11 @@ class Choices:
         """The counts of all together."""
         return Usage.of_choices([stream.usage() for stream in self.streams])
 
-    def end(self, outcome: str) -> None:
+    def end(self, outcome: str, reason: str | None) -> None:
         """Close what is open, when the request ended so: a failed one cancels the others."""
         for stream in self._open:
             guilty = self._faulty is None or stream is self._faulty
-            self._close(stream, outcome if guilty else "cancelled")
+            self._close(stream, outcome if guilty else "cancelled", reason)
         self._open = []
 
     def _free(self, part: Part) -> None:
@@ -90,7 +92,7 @@ class Choices:
         if part.reason is not None:
             stream = self.streams[part.choice]
             self._open.remove(stream)
-            self._close(stream, "ok")
+            self._close(stream, "ok", None)
 
     async def _read(self, index: int, stream: Stream) -> AsyncIterator[Part]:
         try:

@@ -120,6 +120,13 @@ class Dispatcher:
             self.queue.set_limit(limit)
             self.advance()
 
+    def end_overdue(self, seconds: float) -> int:
+        """End every stream that has lived for `seconds`; returns how many there were."""
+        late = self._registry.overdue(seconds, self._clock())
+        for uid in late:
+            self.streams[uid].post(_overdue(seconds))
+        return len(late)
+
     def abort(self, error: ApiError) -> None:
         """End every live stream with an error."""
         for stream in self.streams.values():
@@ -147,6 +154,14 @@ def _shed(decision: Reject) -> ApiError:
         code="overloaded",
         retry_after=ceil(decision.retry_after),
         shed=True,
+    )
+
+
+def _overdue(seconds: float) -> ApiError:
+    return ApiError(
+        status=504,
+        message=f"not at its end after {seconds:g} s, which is the longest that a stream may live",
+        code="stream_deadline",
     )
 
 

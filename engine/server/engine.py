@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
@@ -10,15 +9,19 @@ from typing import TYPE_CHECKING, Final
 from engine import __version__
 from engine.config import ConfigError
 from engine.core.admission import AdmissionQueue
-from engine.core.flags import QOS_MONITORING, TTFT_PIPELINE, FlagSet
+from engine.core.aggregates import Aggregate
+from engine.core.flags import QOS_MONITORING, FlagSet
 from engine.core.registry import StreamEvent, StreamRegistry
+from engine.core.valve import Valve
 from engine.runtime.interface import Runtime
+from engine.server.connections import Connections
 from engine.server.dispatch import Dispatcher
 from engine.server.errors import ApiError
 from engine.server.features import Features, wants_http2
+from engine.server.flow import AGGREGATE_SECONDS, FlowMetrics
 from engine.server.metrics import Build, Live, Metrics
+from engine.server.observing import Observing
 from engine.server.parts import Call, Clocks, Codec, Http2Port, Ports
-from engine.server.recent import Ended
 from engine.server.requests import Job
 from engine.server.settings import Settings
 from engine.server.sockets import ListenError
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("engine.server")
 
-#: How often the limit is brought up to date when no stream does it.
+#: How often time is looked at. Limits of time are seconds, so half a second late is in time.
 TICK_SECONDS: Final = 0.5
 
 
@@ -64,8 +67,8 @@ class Engine:
         self.clocks = clocks or Clocks()
         self.ports = Ports()
         self.http2_port: Http2Port | None = None  # comes after the application, which needs us
-        self.http2_clients: Counter[tuple[str, str]] = Counter()
         config = settings.config
+        self.connections = Connections(config.server.slow_reader_seconds, self.clocks.now)
         self.features = Features(config, settings.states(), engine_id)
         self.registry = StreamRegistry(_listener_failed)
         self.registry.add_listener(self.features.ended)
@@ -83,6 +86,23 @@ class Engine:
         )
         self.metrics = Metrics(
             self._live(), self._build(), [slo.name for slo in config.qos.policies]
+        )
+        self.flow = FlowMetrics(
+            self.metrics.registry,
+            self.registry,
+            paused=lambda: sum(stream.paused for stream in self.dispatcher.streams.values()),
+            sending=lambda: self.connections.sending,
+        )
+        self.registry.subscribe(self.flow.show, AGGREGATE_SECONDS, self.clocks.now())
+        self._observing = Observing(
+            metrics=self.metrics,
+            flow=self.flow,
+            registry=self.registry,
+            features=self.features,
+            queue=self.dispatcher.queue,
+            runtime=runtime,
+            patience=config.governor.target_ttft_ms / 1000,
+            clock=self.clocks.now,
         )
         self._show_flags()
 
@@ -115,13 +135,14 @@ class Engine:
             times=times,
             detokenizer=self.codec.detokenizer(),
             clock=self.clocks.now,
-            observer=self,
+            observer=self._observing,
+            valve=Valve(self.settings.config.server.buffer_tokens) if job.stream else None,
         )
 
-    def close(self, stream: Stream, outcome: str) -> None:
-        """End a stream, once, with one of `metrics.OUTCOMES`."""
+    def close(self, stream: Stream, outcome: str, reason: str | None = None) -> None:
+        """End a stream, once, with one of `metrics.OUTCOMES`, and why where it did not finish."""
         now = self.clocks.now()
-        reason = stream.finish_reason or outcome
+        reason = reason or stream.finish_reason or outcome
         if outcome == "ok":
             self.registry.complete(stream.uid, now, reason)
         elif outcome == "cancelled":
@@ -130,50 +151,11 @@ class Engine:
             self.registry.fail(stream.uid, now, reason)
         self.dispatcher.close(stream)
 
-    def account(self, call: Call, outcome: str, streams: Sequence[Stream]) -> None:
+    def account(
+        self, call: Call, outcome: str, streams: Sequence[Stream], reason: str | None = None
+    ) -> None:
         """Count a request that ended, once, served or not; `streams` are its choices."""
-        now = self.clocks.now()
-        arm = self.metrics.arm(call.flags)
-        waited = now - call.times.arrived
-        for stream in streams:
-            # Nobody saw a first token in time: that it ended otherwise does not undo the wait.
-            if stream.times.first_text is None and waited > self._patience():
-                arm.ttft.observe(waited)
-        if outcome == "ok":
-            arm.duration.observe(waited)
-        first = min((s.times.first_text for s in streams if s.times.first_text), default=None)
-        self.metrics.ended(
-            call.flags,
-            call.protocol,
-            Ended(
-                now=now,
-                outcome=outcome,
-                ttft=None if first is None else first - call.times.arrived,
-                tokens=sum(stream.output_tokens for stream in streams),
-                pipeline=bool(streams) and TTFT_PIPELINE in call.flags,
-                hit=any(stream.cached_tokens for stream in streams),
-            ),
-        )
-
-    # What streams tell (`streams.Observer`).
-
-    def first_text(self, stream: Stream, now: float) -> None:
-        """Time to first token, since arrival for the metric, since its place for the governor."""
-        times = stream.times
-        self.metrics.arm(stream.flags).ttft.observe(now - times.arrived)
-        queue = self.dispatcher.queue
-        if times.submitted is not None:
-            at_limit = queue.running >= queue.limit
-            self.features.first_text(now - times.submitted, now, at_limit=at_limit)
-
-    def tokens(self, stream: Stream, now: float, count: int) -> None:
-        """Output tokens that went out."""
-        self.registry.token(stream.uid, now, count)
-        self.metrics.arm(stream.flags).output_tokens.inc(count)
-
-    def token_gap(self, stream: Stream, seconds: float) -> None:
-        """Time between two tokens."""
-        self.metrics.arm(stream.flags).inter_token.observe(seconds)
+        self._observing.ended(call, outcome, streams, reason)
 
     # What changes while the engine runs.
 
@@ -218,10 +200,20 @@ class Engine:
         self.dispatcher.set_limit(limit)
 
     async def tick(self) -> None:
-        """Keep the limit up to date while no stream comes. Runs until cancelled."""
+        """Do what time alone brings: see `on_tick`. Runs until cancelled."""
         while True:
-            self.update_limit()
+            self.on_tick()
             await asyncio.sleep(TICK_SECONDS)
+
+    def on_tick(self) -> None:
+        """Keep the limit up to date, end what is over its time, tell how all streams do."""
+        now = self.clocks.now()
+        self.update_limit()
+        self.flow.overdue.inc(
+            self.dispatcher.end_overdue(self.settings.config.server.stream_seconds)
+        )
+        self.connections.sweep(now, late=2 * TICK_SECONDS)
+        self.registry.export(self.dispatcher.queue.limit, now)
 
     async def watch_slos(self) -> None:
         """Evaluate the SLOs at their interval. Runs until cancelled."""
@@ -258,17 +250,13 @@ class Engine:
             ApiError(status=503, message="the engine stopped before the end", code="stopped")
         )
 
-    def _patience(self) -> float:
-        """Seconds after which a wait for a first token misses the target, however it ends."""
-        return self.settings.config.governor.target_ttft_ms / 1000
-
     def _live(self) -> Live:
         return Live(
             now=self.clocks.now,
             streams=lambda: self.registry.counts().live,
             waiting=lambda: self.dispatcher.queue.waiting,
             limit=lambda: self.dispatcher.queue.limit,
-            connections=lambda: len(self.http2_clients),
+            connections=lambda: self.connections.http2,
             replicas=self.runtime.replicas,
         )
 
@@ -287,5 +275,6 @@ class Engine:
             self.metrics.set_flag(name, percentage=state.percentage, epoch=epoch)
 
 
-def _listener_failed(event: StreamEvent, error: Exception) -> None:
-    log.error("a listener failed on stream %d: %s", event.stream_id, type(error).__name__)
+def _listener_failed(told: StreamEvent | Aggregate, error: Exception) -> None:
+    what = f"stream {told.stream_id}" if isinstance(told, StreamEvent) else "an aggregate"
+    log.error("a listener failed on %s: %s", what, type(error).__name__)

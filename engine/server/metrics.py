@@ -22,6 +22,7 @@ from prometheus_client.registry import Collector
 
 from engine.core.flags import FLAGS, FlagSet, every_flag_set
 from engine.runtime.interface import Replica, ReplicaState
+from engine.server.histograms import Tally, TokenHistogram
 from engine.server.recent import Ended, Recent
 
 OUTCOMES: Final = ("ok", "failed", "cut", "shed", "rejected", "cancelled")
@@ -48,7 +49,7 @@ class Arm:
 
     ttft: Histogram
     duration: Histogram
-    inter_token: Histogram
+    inter_token: Tally
     output_tokens: Counter
     outcomes: dict[tuple[str, str], Counter]  # by outcome and protocol
 
@@ -120,7 +121,14 @@ class Metrics:
     def _make_arms(self) -> dict[FlagSet, Arm]:
         ttft = self._histogram("time_to_first_token", TTFT_BUCKETS)
         duration = self._histogram("request_duration", DURATION_BUCKETS)
-        inter = self._histogram("inter_token", INTER_TOKEN_BUCKETS)
+        inter = TokenHistogram(
+            name="phase5_inter_token_seconds",
+            text="Inter token in seconds",
+            labels=FLAGS,
+            bounds=INTER_TOKEN_BUCKETS,
+            children=map(_on_off, every_flag_set()),
+            registry=self.registry,
+        ).children
         tokens = self._counter("phase5_output_tokens", "Output tokens", FLAGS)
         requests = self._counter(
             "phase5_requests", "Requests by outcome", ("outcome", "protocol", *FLAGS)
@@ -129,7 +137,7 @@ class Metrics:
             flags: Arm(
                 ttft.labels(*_on_off(flags)),
                 duration.labels(*_on_off(flags)),
-                inter.labels(*_on_off(flags)),
+                inter[_on_off(flags)],
                 tokens.labels(*_on_off(flags)),
                 {
                     (outcome, protocol): requests.labels(outcome, protocol, *_on_off(flags))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from engine.core.flags import FlagSet
+from engine.core.valve import Valve
 from engine.runtime.messages import Prefill, Submit, Token
 from engine.server.detokenizers import Detokenizer
 from engine.server.errors import ApiError
@@ -31,9 +32,17 @@ class Observer(Protocol):
     def token_gap(self, stream: "Stream", seconds: float) -> None:
         """The time between two tokens as they came from the runtime."""
 
+    def pause(self, stream: "Stream") -> None:
+        """As much waits for the client as may: the runtime must stand still."""
+
+    def resume(self, stream: "Stream") -> None:
+        """The client took enough of it: the runtime may go on."""
+
 
 class ClientGone(Exception):  # noqa: N818 - not an error of ours
-    """The client closed its connection."""
+    """The client closed its connection, or was given up on."""
+
+    reason = "client_gone"
 
 
 class Gone:
@@ -83,7 +92,9 @@ class Stream:
         detokenizer: Detokenizer,
         clock: Callable[[], float],
         observer: Observer,
+        valve: Valve | None = None,
     ) -> None:
+        """Nothing but `max_tokens` bounds what waits without a `valve`: for whole answers."""
         self.uid = uid
         self.job = job
         self.flags = flags
@@ -94,9 +105,15 @@ class Stream:
         self._writer = PieceWriter(detokenizer, job.stops, job.min_tokens)
         self._clock = clock
         self._observer = observer
+        self._valve = valve
         self._counted = 0
         self._mail: list[Mail] = []
         self._wake = asyncio.Event()
+
+    @property
+    def paused(self) -> bool:
+        """Whether it stands still until its client takes something."""
+        return self._valve is not None and self._valve.closed
 
     def submission(self, *, reuse_prefix: bool) -> Submit:
         """What the runtime is asked."""
@@ -130,6 +147,8 @@ class Stream:
             self._observer.token_gap(self, now - self.times.last_token)
         self.times.last_token = now
         self.post(token)
+        if self._valve is not None and self._valve.put():
+            self._observer.pause(self)
 
     def on_fault(self, reason: str) -> None:
         """Take the runtime's word that the stream is lost."""
@@ -143,16 +162,20 @@ class Stream:
     async def pieces(self) -> AsyncIterator[list[Piece]]:
         """Text as it becomes certain; all that is there at once comes at once.
 
+        Who asks for more has delivered what it was given: until then it counts as waiting.
+
         Raises:
             ApiError: the stream failed; text before the failure was delivered.
             ClientGone: nobody listens any more.
         """
         while self.finish_reason is None:
-            pieces, end = self._read(await self._take())
+            mails = await self._take()
+            pieces, end = self._read(mails)
             if pieces or self.finish_reason is not None:
                 self._count()
             if pieces:
                 yield pieces
+            self._delivered(mails)
             if isinstance(end, ApiError):
                 raise end
             if end is not None:
@@ -163,6 +186,12 @@ class Stream:
         self._wake.clear()
         mail, self._mail = self._mail, []
         return mail
+
+    def _delivered(self, mails: list[Mail]) -> None:
+        if self._valve is None:
+            return
+        if self._valve.take(sum(isinstance(mail, Token) for mail in mails)):
+            self._observer.resume(self)
 
     def _read(self, mails: list[Mail]) -> tuple[list[Piece], ApiError | Gone | None]:
         pieces: list[Piece] = []

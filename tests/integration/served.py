@@ -46,14 +46,18 @@ class Served:
 
 @contextmanager
 def serving(
-    folder: Path, flags: str = "off", *, config: str = "", options: Sequence[str] = ()
+    folder: Path, flags: str | None = "off", *, config: str = "", options: Sequence[str] = ()
 ) -> Iterator[Served]:
-    """An engine on `tiny`; `config` is its runtime.yaml. Its log is `stderr` in the folder."""
+    """An engine on `tiny`; `config` is its runtime.yaml. Its log is `stderr` in the folder.
+
+    With `flags` None the configuration says what serves.
+    """
+    forced = () if flags is None else ("--flags", flags)
     (folder / "runtime.yaml").write_text(config or "generation: 0\n")
     with (folder / "stderr").open("w") as stderr:
         process = subprocess.Popen(
             [
-                *(*SERVE, "--model", "tiny", "--port", "0", "--flags", flags),
+                *(*SERVE, "--model", "tiny", "--port", "0", *forced),
                 *("--config", str(folder / "runtime.yaml"), *options),
             ],
             stdout=subprocess.PIPE,
@@ -62,7 +66,7 @@ def serving(
         )
     served = Served(process)
     try:
-        served.read_addresses(http2=flags == "all" or "http2_transport" in flags)
+        served.read_addresses(http2=flags == "all" or "http2_transport" in (flags or ""))
         yield served
     finally:
         if process.poll() is None:

@@ -5,11 +5,11 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
+from engine.core.aggregates import Aggregate, Counts
 from engine.core.flags import TTFT_PIPELINE
 from engine.core.registry import (
     EVENTS,
     TRANSITIONS,
-    Counts,
     StreamError,
     StreamEvent,
     StreamRegistry,
@@ -21,7 +21,7 @@ ENDINGS = ("complete", "fail", "cancel")
 KIND = {"complete": "completed", "fail": "error", "cancel": "cancelled"}
 
 
-def reraise(_event: StreamEvent, error: Exception) -> None:
+def reraise(_told: StreamEvent | Aggregate, error: Exception) -> None:
     raise error
 
 
@@ -112,7 +112,12 @@ def test_a_call_that_the_state_forbids_is_an_error_and_changes_nothing(
 
 def test_a_listener_that_raises_is_reported_and_the_others_still_hear() -> None:
     reported: list[tuple[int, str]] = []
-    registry = StreamRegistry(lambda event, error: reported.append((event.stream_id, str(error))))
+
+    def report(told: StreamEvent | Aggregate, error: Exception) -> None:
+        assert isinstance(told, StreamEvent)
+        reported.append((told.stream_id, str(error)))
+
+    registry = StreamRegistry(report)
     heard: list[int] = []
 
     def broken(_event: StreamEvent) -> None:
@@ -138,8 +143,34 @@ def test_a_listener_may_call_back_and_ends_nothing_twice() -> None:
     assert len(events) == 1
 
 
+def test_a_stream_over_its_time_is_named_once_however_it_stands() -> None:
+    registry, _ = recorded()
+    running(registry)  # admitted at 10
+    registry.admit(2, FLAGS, 7, 11.0)
+    registry.admit(3, FLAGS, 7, 15.0)
+    assert registry.overdue(5.0, 14.9) == []
+    assert registry.overdue(5.0, 16.0) == [1, 2]
+    assert registry.overdue(5.0, 17.0) == []
+    assert registry.fail(1, 17.0, "stream_deadline")
+    assert registry.overdue(5.0, 20.0) == [3]
+
+
+def test_the_counts_of_a_leak_check_tell_who_listens() -> None:
+    registry, _ = recorded()
+    registry.subscribe(lambda _aggregate: None, 1.0, 0.0)
+    assert registry.counts().listeners == 2
+
+
+#: Longer than any example's clock runs without a stream being named.
+LIFETIME = 30.0
+
+
 class StreamLives(RuleBasedStateMachine):
-    """Any history keeps the account balanced and ends each stream exactly once."""
+    """Any history keeps the account balanced and ends each stream exactly once.
+
+    The fate of a stream is decided here by drawing; the registry must follow. Of the four
+    listeners one raises, one calls back, and two record.
+    """
 
     queued = Bundle("queued")
     started = Bundle("started")
@@ -147,64 +178,127 @@ class StreamLives(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.registry, self.events = recorded()
-        self.admitted = 0
+        self.errors = 0
+        self.registry = StreamRegistry(self._failed)
+        self.first: list[StreamEvent] = []
+        self.last: list[StreamEvent] = []
+        self.aggregates: list[Aggregate] = []
+        for listener in (self.first.append, self._raise, self._call_back, self.last.append):
+            self.registry.add_listener(listener)
+        self.registry.subscribe(self.aggregates.append, 1.0, 0.0)
+        self.now = 0.0
+        self.tokens = 0
+        self.admitted: dict[int, float] = {}
+        self.named: set[int] = set()
         self.model = dict.fromkeys(("queued", "running", *KIND.values()), 0)
+
+    def _failed(self, _told: StreamEvent | Aggregate, _error: Exception) -> None:
+        self.errors += 1
+
+    def _raise(self, _event: StreamEvent) -> None:
+        raise RuntimeError("a broken listener")
+
+    def _call_back(self, event: StreamEvent) -> None:
+        assert not self.registry.cancel(event.stream_id, event.now, "again")
+        assert self.registry.state(event.stream_id) is None
 
     @rule(target=queued)
     def admit(self) -> int:
-        self.admitted += 1
+        stream = len(self.admitted) + 1
+        self.admitted[stream] = self.now
         self.model["queued"] += 1
-        self.registry.admit(self.admitted, FLAGS, 1, 0.0)
-        return self.admitted
+        self.registry.admit(stream, FLAGS, 1, self.now)
+        return stream
 
     @rule(target=started, stream=consumes(queued))
     def start(self, stream: int) -> int:
-        assert self.registry.start(stream, 0.0)
+        assert self.registry.start(stream, self.now)
         self._move("queued", "running")
         return stream
 
     @rule(stream=started, count=st.integers(1, 4))
     def token(self, stream: int, count: int) -> None:
-        assert self.registry.token(stream, 0.0, count)
+        assert self.registry.token(stream, self.now, count)
+        self.tokens += count
 
     @rule(target=ended, stream=consumes(started), ending=st.sampled_from(ENDINGS))
     def end_running(self, stream: int, ending: str) -> int:
-        assert getattr(self.registry, ending)(stream, 0.0, "")
+        assert getattr(self.registry, ending)(stream, self.now, "")
         self._move("running", KIND[ending])
         return stream
 
     @rule(target=ended, stream=consumes(queued), ending=st.sampled_from(("fail", "cancel")))
     def end_queued(self, stream: int, ending: str) -> int:
-        assert getattr(self.registry, ending)(stream, 0.0, "")
+        assert getattr(self.registry, ending)(stream, self.now, "")
         self._move("queued", KIND[ending])
         return stream
 
     @rule(stream=ended, ending=st.sampled_from(ENDINGS))
     def end_again(self, stream: int, ending: str) -> None:
-        assert not getattr(self.registry, ending)(stream, 0.0, "")
+        assert not getattr(self.registry, ending)(stream, self.now, "")
+
+    @rule(stream=ended)
+    def come_late(self, stream: int) -> None:
+        assert not self.registry.start(stream, self.now)
+        assert not self.registry.token(stream, self.now)
+
+    @rule(seconds=st.floats(0, LIFETIME))
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
+        live = {stream for stream in self.admitted if self.registry.state(stream)}
+        late = {stream for stream in live if self.now - self.admitted[stream] >= LIFETIME}
+        named = self.registry.overdue(LIFETIME, self.now)
+        assert len(named) == len(set(named))
+        assert set(named) == late - self.named
+        self.named |= late
+        self.registry.export(1, self.now)
 
     @invariant()
     def the_account_balances(self) -> None:
         counts = self.registry.counts()
         model = self.model
         assert counts == Counts(
-            admitted=self.admitted,
+            admitted=len(self.admitted),
             completed=model["completed"],
             failed=model["error"],
             cancelled=model["cancelled"],
             live=model["queued"] + model["running"],
             queued=model["queued"],
             running=model["running"],
+            output_tokens=self.tokens,
+            listeners=5,
         )
         ended = counts.completed + counts.failed + counts.cancelled
         assert counts.admitted == ended + counts.live
 
     @invariant()
-    def each_end_is_told_exactly_once(self) -> None:
-        told = [event.stream_id for event in self.events]
+    def each_end_is_told_exactly_once_to_every_listener(self) -> None:
+        told = [event.stream_id for event in self.first]
         assert len(told) == len(set(told))
         assert len(told) == sum(self.model[kind] for kind in KIND.values())
+        assert self.last == self.first
+        assert self.registry.listener_errors == self.errors == len(told)
+
+    @invariant()
+    def the_aggregates_add_up_to_the_account(self) -> None:
+        counts = self.registry.counts()
+        assert sum(each.admitted for each in self.aggregates) <= counts.admitted
+        told = sum(each.tokens_per_second * each.seconds for each in self.aggregates)
+        assert told <= self.tokens + 1e-6
+
+    def teardown(self) -> None:
+        """After the last stream nothing is left but the numbers."""
+        for stream in self.admitted:
+            self.registry.cancel(stream, self.now, "the end")
+        counts = self.registry.counts()
+        assert (counts.live, counts.queued, counts.running) == (0, 0, 0)
+        assert counts.admitted == counts.completed + counts.failed + counts.cancelled
+        assert not self.registry._live
+        self.now += 1.0
+        self.registry.export(1, self.now)
+        assert sum(each.admitted for each in self.aggregates) == counts.admitted
+        for name in ("completed", "failed", "cancelled"):
+            assert sum(getattr(each, name) for each in self.aggregates) == getattr(counts, name)
 
     def _move(self, before: str, after: str) -> None:
         self.model[before] -= 1

@@ -216,6 +216,15 @@ class Bench:
             if sample.name == name and labels.items() <= sample.labels.items()
         )
 
+    def get_samples(self, name: str) -> dict[str, float]:
+        """A metric with one label, by that label's value."""
+        return {
+            next(iter(sample.labels.values())): sample.value
+            for family in self.engine.metrics.registry.collect()
+            for sample in family.samples
+            if sample.name == name
+        }
+
 
 MakeBench = Callable[..., Bench]
 
