@@ -141,14 +141,14 @@ class Engine:
                 arm.ttft.observe(waited)
         if outcome == "ok":
             arm.duration.observe(waited)
-        first = min((s.times.first_text for s in streams if s.times.first_text), default=None)
+        firsts = [at for stream in streams if (at := stream.times.first_text) is not None]
         self.metrics.ended(
             call.flags,
             call.protocol,
             Ended(
                 now=now,
                 outcome=outcome,
-                ttft=None if first is None else first - call.times.arrived,
+                ttft=min(firsts) - call.times.arrived if firsts else None,
                 tokens=sum(stream.output_tokens for stream in streams),
                 pipeline=bool(streams) and TTFT_PIPELINE in call.flags,
                 hit=any(stream.cached_tokens for stream in streams),
