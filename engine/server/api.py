@@ -173,7 +173,7 @@ class _Exchange:
             "prompt_tokens": usage.prompt,
             "output_tokens": usage.output,
             "cached_tokens": usage.cached,
-            "ttft_ms": _milliseconds(times.arrived, times.first_text),
+            "ttft_ms": _milliseconds(times.arrived, self.choices.first_text()),
             "duration_ms": _milliseconds(times.arrived, self._engine.clocks.now()),
         }
 

@@ -80,6 +80,11 @@ class Choices:
         """The counts of all together."""
         return Usage.of_choices([stream.usage() for stream in self.streams])
 
+    def first_text(self) -> float | None:
+        """When the first text of any choice was there; None while there is none."""
+        times = [at for stream in self.streams if (at := stream.times.first_text) is not None]
+        return min(times, default=None)
+
     def end(self, outcome: str, reason: str | None) -> None:
         """Close what is open, when the request ended so: a failed one cancels the others."""
         for stream in self._open:
