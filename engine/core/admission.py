@@ -8,6 +8,7 @@ no control stream.
 """
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Final
@@ -113,16 +114,23 @@ class AdmissionQueue:
         Raises:
             ValueError: the stream runs or waits already.
         """
-        if self._knows(ticket.stream_id):
-            raise ValueError(f"stream {ticket.stream_id} asks for a second slot")
+        decision = self.offer_all([ticket], now)
+        return decision if isinstance(decision, Reject) else decision[0]
+
+    def offer_all(self, tickets: Sequence[Ticket], now: float) -> list[Admit | Queue] | Reject:
+        """Decide on streams of one request that have the same deadline: all are taken, or none.
+
+        Raises:
+            ValueError: as for `offer`; no ticket at all.
+        """
+        if not tickets:
+            raise ValueError("a request asks for at least one slot")
         self._set_late_aside(now)
-        if not self._waiting and self._has_slot():
-            self._running.add(ticket.stream_id)
-            return Admit()
-        if len(self._waiting) < self._capacity:
-            self._waiting[ticket.stream_id] = ticket
-            return Queue(len(self._waiting))
-        return Reject(TOO_MANY_REQUESTS, self._retry_after(ticket, now), self._full())
+        slots = 0 if self._waiting else max(0, self._limit - len(self._running))
+        room = slots + self._capacity - len(self._waiting)
+        if len(tickets) > room:
+            return Reject(TOO_MANY_REQUESTS, self._retry_after(tickets[0], now), self._full())
+        return [self._take(ticket) for ticket in tickets]
 
     def release(self, stream_id: StreamId, now: float) -> bool:
         """A running stream ended, however it ended. False when it held no slot."""
@@ -154,6 +162,15 @@ class AdmissionQueue:
         late = list(self._late.values())
         self._late.clear()
         return late
+
+    def _take(self, ticket: Ticket) -> Admit | Queue:
+        if self._knows(ticket.stream_id):
+            raise ValueError(f"stream {ticket.stream_id} asks for a second slot")
+        if not self._waiting and self._has_slot():
+            self._running.add(ticket.stream_id)
+            return Admit()
+        self._waiting[ticket.stream_id] = ticket
+        return Queue(len(self._waiting))
 
     def _knows(self, stream_id: StreamId) -> bool:
         return any(stream_id in place for place in (self._running, self._waiting, self._late))

@@ -7,11 +7,13 @@ import os
 from typing import Final
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from engine.config import ConfigError
+from engine.server.documents import Draining, Reloaded
 from engine.server.engine import Engine
 from engine.server.errors import ApiError
+from engine.server.reply import json
 from engine.server.sockets import ListenError
 
 log = logging.getLogger("engine.server.admin")
@@ -57,7 +59,7 @@ async def reload(request: Request) -> Response:
         log.warning("reload refused, the old configuration serves on: %s", error)
         raise ApiError(status=400, message=str(error), code="invalid_configuration") from error
     generation = engine.settings.config.generation
-    return JSONResponse({"reloaded": True, "generation": generation, "needs_restart": waiting})
+    return json(Reloaded(reloaded=True, generation=generation, needs_restart=waiting))
 
 
 async def drain(request: Request) -> Response:
@@ -67,7 +69,7 @@ async def drain(request: Request) -> Response:
     engine.dispatcher.draining = True
     log.info("draining by request")
     live = engine.registry.counts().live
-    return JSONResponse({"draining": True, "streams_in_flight": live})
+    return json(Draining(draining=True, streams_in_flight=live))
 
 
 def _is_local(request: Request) -> bool:

@@ -1,87 +1,121 @@
-"""The Starlette application over one engine; both ports serve it."""
+"""The Starlette application over one engine; both ports serve it.
+
+`_served` is the one list of routes: the application, the OpenAPI document and `/v1/status`
+are made from it.
+"""
 
 import logging
-from typing import Final
+import os
+from collections.abc import Awaitable, Callable
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from engine.runtime.interface import ReplicaState
-from engine.server import admin
+from engine.server import admin, operations, views
 from engine.server.api import GenerateRoute
 from engine.server.connections import Watched
 from engine.server.engine import Engine
 from engine.server.errors import ApiError
-from engine.server.requests import ChatRequest, CompletionRequest
-from engine.server.responses import ChatShape, CompletionShape
-from engine.server.status import status
+from engine.server.keys import Keys
+from engine.server.logs import where
+from engine.server.openapi import Limits, Operation, document
+from engine.server.parameters import ChatRequest, CompletionRequest
+from engine.server.responses import ChatShape, TextShape
+from engine.server.streams import ClientGone
 
 log = logging.getLogger("engine.server.app")
 
-_PROMETHEUS: Final = "text/plain; version=0.0.4; charset=utf-8"
+Endpoint = ASGIApp | Callable[[Request], Awaitable[Response]]
 
 
-def create_app(engine: Engine) -> Starlette:
-    """The application: every route of this engine."""
-    chat = GenerateRoute(engine, ChatRequest, ChatShape)
-    completions = GenerateRoute(engine, CompletionRequest, CompletionShape)
+def create_app(engine: Engine, keys: Keys) -> Starlette:
+    """The application: every route of this engine, guarded by its keys."""
+    served = _served(engine, keys)
     app = Starlette(
-        routes=[
-            Route("/v1/chat/completions", chat, methods=["POST"]),
-            Route("/v1/completions", completions, methods=["POST"]),
-            Route("/v1/models", _models),
-            Route("/v1/status", _status),
-            Route("/livez", _livez),
-            Route("/readyz", _readyz),
-            Route("/metrics", _metrics),
-            Route("/admin/reload", admin.reload, methods=["POST"]),
-            Route("/admin/drain", admin.drain, methods=["POST"]),
-        ],
+        routes=[Route(what.path, endpoint, methods=[what.method]) for what, endpoint in served],
         exception_handlers={ApiError: _api_error, HTTPException: _http_error},
     )
+    # Unknown is unknown: a redirect to the path without its last slash is not in the document.
+    app.router.redirect_slashes = False
     app.state.engine = engine
+    app.state.keys = keys
+    app.state.routes = [what.route for what, _ in served]
+    app.state.openapi = document([what for what, _ in served], _schemes(keys), _limits(engine))
+    app.add_middleware(_Faults)
     app.add_middleware(Watched, connections=engine.connections)
     return app
 
 
-def _engine(request: Request) -> Engine:
-    engine: Engine = request.app.state.engine
-    return engine
+def _served(engine: Engine, keys: Keys) -> list[tuple[Operation, Endpoint]]:
+    """What is served, and by what."""
+    return [
+        (operations.CHAT, GenerateRoute(engine, keys, ChatRequest, ChatShape)),
+        (operations.COMPLETIONS, GenerateRoute(engine, keys, CompletionRequest, TextShape)),
+        (operations.MODELS, views.models),
+        (operations.STATUS, views.status),
+        (operations.LIVEZ, views.livez),
+        (operations.READYZ, views.readyz),
+        (operations.METRICS, views.metrics),
+        (operations.OPENAPI, views.openapi),
+        (operations.RELOAD, admin.reload),
+        (operations.DRAIN, admin.drain),
+    ]
 
 
-async def _models(request: Request) -> Response:
-    model = _engine(request).model
-    card = {"id": model.name, "object": "model", "created": 0, "owned_by": "phase5"}
-    return JSONResponse({"object": "list", "data": [card]})
+def _limits(engine: Engine) -> Limits:
+    codec = engine.codec
+    return Limits(
+        model=engine.model.name,
+        context_length=codec.context_length,
+        vocab_size=codec.vocab_size,
+    )
 
 
-async def _status(request: Request) -> Response:
-    return JSONResponse(status(_engine(request)))
+def _schemes(keys: Keys) -> frozenset[str]:
+    told = {"api_key": keys.guard, "admin": bool(os.environ.get(admin.TOKEN_VARIABLE))}
+    return frozenset(name for name, there in told.items() if there)
 
 
-async def _livez(request: Request) -> Response:
-    """Dead once no replica will ever serve again: only a restart of the engine helps."""
-    states = [replica.state for replica in _engine(request).runtime.replicas()]
-    live = any(state is not ReplicaState.FAILED for state in states)
-    return JSONResponse({"live": live}, status_code=200 if live else 503)
+class _Faults:
+    """Turns every fault that is left into the error object, and logs where it was.
+
+    Starlette's own handler hands a fault on to the server, which would log its message.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        begun = False
+
+        async def watched(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        except ClientGone:
+            raise
+        except Exception as error:  # noqa: BLE001 - the border: everything becomes an answer
+            log.error("%s: %s", scope.get("path"), where(error))  # noqa: TRY400 - no message
+            if not begun:
+                fault = ApiError(status=500, message="internal error", code="internal")
+                await _response(fault)(scope, receive, send)
 
 
-async def _readyz(request: Request) -> Response:
-    ready = _engine(request).ready
-    return JSONResponse({"ready": ready}, status_code=200 if ready else 503)
-
-
-async def _metrics(request: Request) -> Response:
-    return Response(_engine(request).metrics.scrape(), media_type=_PROMETHEUS)
+def _response(error: ApiError) -> Response:
+    return Response(error.body(), error.status, error.all_headers(), "application/json")
 
 
 async def _api_error(_request: Request, error: Exception) -> Response:
     if not isinstance(error, ApiError):
         raise error
-    return Response(error.body(), error.status, error.all_headers(), "application/json")
+    return _response(error)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
@@ -90,6 +124,4 @@ async def _http_error(request: Request, error: Exception) -> Response:
         raise error
     said = f"{request.method} {request.url.path}: {error.detail}"
     headers = dict(error.headers or {})
-    return await _api_error(
-        request, ApiError(status=error.status_code, message=said, headers=headers)
-    )
+    return _response(ApiError(status=error.status_code, message=said, headers=headers))

@@ -5,7 +5,7 @@ decided.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import count
 from math import ceil
 from typing import Final
@@ -67,33 +67,37 @@ class Dispatcher:
                 status=503, message="the model is not ready", code="not_ready", retry_after=1
             )
 
-    def open(self, stream: Stream) -> None:
-        """Admit a stream: it starts at once or waits for its place.
+    def open(self, streams: Sequence[Stream]) -> None:
+        """Admit the streams of one request, all or none: each starts at once or waits.
 
         Raises:
-            ApiError: 503 as for `check`; 429 or 503 with `Retry-After` when it is shed.
+            ApiError: 503 as for `check`; 429 or 503 with `Retry-After` when they are shed.
         """
         self.check()
-        arrived = stream.times.arrived
         now = self._clock()
-        ticket = Ticket(
+        tickets = [self._ticket(stream) for stream in streams]
+        decisions = self.queue.offer_all(tickets, now)
+        if isinstance(decisions, Reject):
+            raise _shed(decisions)
+        for stream, ticket in zip(streams, tickets, strict=True):
+            self.streams[stream.uid] = stream
+            self._registry.admit(stream.uid, stream.flags, ticket.prompt_tokens, ticket.arrived)
+        self._idle.clear()
+        for ticket, decision in zip(tickets, decisions, strict=True):
+            if isinstance(decision, Admit):
+                self._start(ticket)
+        if not all(isinstance(decision, Admit) for decision in decisions):
+            wait = max(0.0, tickets[0].deadline - now) + _TIMER_SLACK
+            asyncio.get_running_loop().call_later(wait, self._expire)
+
+    def _ticket(self, stream: Stream) -> Ticket:
+        return Ticket(
             stream_id=stream.uid,
-            arrived=arrived,
-            deadline=arrived + self._deadline_seconds,
+            arrived=stream.times.arrived,
+            deadline=stream.times.arrived + self._deadline_seconds,
             prompt_tokens=len(stream.job.prompt),
             pipeline=TTFT_PIPELINE in stream.flags,
         )
-        decision = self.queue.offer(ticket, now)
-        if isinstance(decision, Reject):
-            raise _shed(decision)
-        self.streams[stream.uid] = stream
-        self._idle.clear()
-        self._registry.admit(stream.uid, stream.flags, ticket.prompt_tokens, arrived)
-        if isinstance(decision, Admit):
-            self._start(ticket)
-        else:
-            wait = max(0.0, ticket.deadline - now) + _TIMER_SLACK
-            asyncio.get_running_loop().call_later(wait, self._expire)
 
     def close(self, stream: Stream) -> None:
         """Give up a stream's place, running or waiting, and start who is next."""

@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from engine import __version__
@@ -109,13 +111,24 @@ class Engine:
         """Whether a request that comes now is served."""
         return self.runtime.ready and not self.dispatcher.draining
 
-    def open(self, job: Job, flags: FlagSet, times: Times) -> Stream:
-        """Begin a stream.
+    def open(self, job: Job, flags: FlagSet, times: Times) -> list[Stream]:
+        """Begin the streams of a request, one for each choice, all or none.
+
+        The first keeps the request's own times, which its headers tell.
 
         Raises:
             ApiError: see `Dispatcher.open`.
         """
-        stream = Stream(
+        each = [times, *(replace(times) for _ in range(job.n - 1))]
+        streams = [self._stream(job.choice(i), flags, own) for i, own in enumerate(each)]
+        self.update_limit()
+        self.dispatcher.open(streams)
+        for stream in streams:
+            self.features.began(stream.uid, flags)
+        return streams
+
+    def _stream(self, job: Job, flags: FlagSet, times: Times) -> Stream:
+        return Stream(
             uid=self.dispatcher.next_uid(),
             job=job,
             flags=flags,
@@ -125,10 +138,6 @@ class Engine:
             observer=self._observing,
             valve=Valve(self.settings.config.server.buffer_tokens) if job.stream else None,
         )
-        self.update_limit()
-        self.dispatcher.open(stream)
-        self.features.began(stream.uid, flags)
-        return stream
 
     def close(self, stream: Stream, outcome: str, reason: str | None = None) -> None:
         """End a stream, once, with one of `metrics.OUTCOMES`, and why where it did not finish."""
@@ -143,10 +152,10 @@ class Engine:
         self.dispatcher.close(stream)
 
     def account(
-        self, call: Call, outcome: str, stream: Stream | None, reason: str | None = None
+        self, call: Call, outcome: str, streams: Sequence[Stream], reason: str | None = None
     ) -> None:
-        """Count a request that ended, once, served or not."""
-        self._observing.ended(call, outcome, stream, reason)
+        """Count a request that ended, once, served or not; `streams` are its choices."""
+        self._observing.ended(call, outcome, streams, reason)
 
     # What changes while the engine runs.
 

@@ -5,6 +5,8 @@ from typing import Final
 
 import msgspec
 
+from engine.server.documents import ErrorAnswer, Problem
+
 _TYPES: Final = {
     401: "authentication_error",
     403: "permission_error",
@@ -40,7 +42,16 @@ class ApiError(Exception):
 
     def body(self) -> bytes:
         """The error object as JSON."""
-        return msgspec.json.encode({"error": self._object()})
+        return msgspec.json.encode(
+            ErrorAnswer(
+                error=Problem(
+                    message=self.message,
+                    type=_TYPES.get(self.status, "invalid_request_error"),
+                    param=self.param,
+                    code=self.code,
+                )
+            )
+        )
 
     def event(self) -> bytes:
         """The error object as a server-sent event, for a response that has begun."""
@@ -50,14 +61,6 @@ class ApiError(Exception):
         """Headers of the answer, `Retry-After` among them where it applies."""
         retry = {} if self.retry_after is None else {"retry-after": str(self.retry_after)}
         return {**self.headers, **retry}
-
-    def _object(self) -> dict[str, str | None]:
-        return {
-            "message": self.message,
-            "type": _TYPES.get(self.status, "invalid_request_error"),
-            "param": self.param,
-            "code": self.code,
-        }
 
 
 def bad_request(message: str, param: str | None = None, code: str | None = None) -> ApiError:

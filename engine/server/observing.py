@@ -1,7 +1,7 @@
 """What streams and requests tell, passed on to everyone who counts or acts on it."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from engine.core.admission import AdmissionQueue
 from engine.core.flags import TTFT_PIPELINE
@@ -71,35 +71,38 @@ class Observing:
         """The client took enough of it."""
         self._runtime.resume(stream.uid)
 
-    def ended(self, call: Call, outcome: str, stream: Stream | None, reason: str | None) -> None:
-        """Count a request that ended, once, served or not."""
+    def ended(
+        self, call: Call, outcome: str, streams: Sequence[Stream], reason: str | None
+    ) -> None:
+        """Count a request that ended, once, served or not; `streams` are its choices."""
         now = self._clock()
         waited = now - call.times.arrived
-        first = call.times.first_text
         arm = self._metrics.arm(call.flags)
-        if stream is not None and first is None and waited > self._patience:
+        for stream in streams:
             # Nobody saw a first token in time: that it ended otherwise does not undo the wait.
-            arm.ttft.observe(waited)
+            if stream.times.first_text is None and waited > self._patience:
+                arm.ttft.observe(waited)
         if outcome == "ok":
             arm.duration.observe(waited)
-        if stream is not None and reason in self._flow.dropped:
-            self._dropped(call, stream, reason)
+        if streams and reason in self._flow.dropped:
+            self._dropped(call, streams, reason)
+        firsts = [at for stream in streams if (at := stream.times.first_text) is not None]
         self._metrics.ended(
             call.flags,
             call.protocol,
             Ended(
                 now=now,
                 outcome=outcome,
-                ttft=None if first is None else first - call.times.arrived,
-                tokens=stream.output_tokens if stream else 0,
-                pipeline=stream is not None and TTFT_PIPELINE in call.flags,
-                hit=stream is not None and stream.cached_tokens > 0,
+                ttft=min(firsts) - call.times.arrived if firsts else None,
+                tokens=sum(stream.output_tokens for stream in streams),
+                pipeline=bool(streams) and TTFT_PIPELINE in call.flags,
+                hit=any(stream.cached_tokens for stream in streams),
             ),
         )
 
-    def _dropped(self, call: Call, stream: Stream, reason: str) -> None:
+    def _dropped(self, call: Call, streams: Sequence[Stream], reason: str) -> None:
         self._flow.dropped[reason].inc()
         log.warning(
             "request %s: dropped after %d output tokens: %s",
-            *(call.request_id, stream.output_tokens, reason),
+            *(call.request_id, sum(stream.output_tokens for stream in streams), reason),
         )

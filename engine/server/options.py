@@ -8,6 +8,7 @@ from typing import TypeVar
 from engine.config import packaged
 from engine.core.flags import FlagSet
 from engine.runtime.models import ModelFiles, resolve_model
+from engine.server.keys import Keys, KeysError
 from engine.server.settings import Settings
 
 GivenT = TypeVar("GivenT")
@@ -52,6 +53,7 @@ class Plan:
     port: int
     h2_port: int
     tls: tuple[Path, Path] | None
+    keys: Keys
 
 
 def resolve(options: ServeOptions) -> Plan:
@@ -62,7 +64,7 @@ def resolve(options: ServeOptions) -> Plan:
     """
     settings = Settings.read(_config_path(options.config), options.flags)
     server = settings.config.server
-    tls = _tls(options)  # before the model: it may take a download to resolve
+    tls, keys = _tls(options), _keys()  # before the model: it may take a download to resolve
     return Plan(
         settings=settings,
         model=resolve_model(_given(options.model, settings.config.runtime.model)),
@@ -70,6 +72,7 @@ def resolve(options: ServeOptions) -> Plan:
         port=_given(options.port, server.port),
         h2_port=_given(options.h2_port, server.h2_port),
         tls=tls,
+        keys=keys,
     )
 
 
@@ -83,6 +86,13 @@ def _config_path(given: Path | None) -> Path:
         return given
     here = Path("config/runtime.yaml")
     return here if here.is_file() else packaged("runtime.yaml")
+
+
+def _keys() -> Keys:
+    try:
+        return Keys.from_environment()
+    except KeysError as error:
+        raise UsageError(str(error)) from error
 
 
 def _tls(options: ServeOptions) -> tuple[Path, Path] | None:

@@ -17,6 +17,9 @@ class Codec(Encoder, Protocol):
     def detokenizer(self) -> Detokenizer:
         """A fresh one, for one stream."""
 
+    def token_bytes(self, token: int) -> bytes:
+        """What a token stands for by itself."""
+
 
 @dataclass(slots=True, kw_only=True)
 class Ports:
@@ -48,9 +51,15 @@ class Clocks:
 
 @dataclass(slots=True, kw_only=True)
 class Call:
-    """One request from its first byte: who asks, over what, and in which arm."""
+    """One request from its first byte: who asks, over what, and in which arm.
+
+    Attributes:
+        tenant: who shares a fair part: a digest of the API key, or the client's address.
+    """
 
     request_id: str
+    route: str
+    tenant: str
     protocol: str
     key: str | None
     flags: FlagSet

@@ -5,21 +5,24 @@ engine does not have is refused; passing over it would answer a different questi
 """
 
 import re
-from dataclasses import dataclass
+import struct
+from dataclasses import dataclass, replace
 from hashlib import blake2b
-from typing import Annotated, Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
-from msgspec import Meta
 
 from engine.runtime.messages import Sampling
+from engine.server.bodies import read_object
 from engine.server.errors import ApiError, bad_request
+from engine.server.parameters import ChatRequest, CompletionRequest
 from engine.server.text import TextError
 
 #: Tokens generated when the request does not say: long enough for an answer to a question.
 DEFAULT_MAX_TOKENS: Final = 512
-#: OpenAI allows 4 stop strings; more cost time for every token of the stream.
-MAX_STOPS: Final = 16
+#: Colder than this, every difference between logits that can be told apart decides alone, and
+#: the division overflows: greedy is the same answer.
+COLDEST: Final = 1e-3
 #: Seeds are cut to 63 bits, so that every msgpack and array type holds them.
 SEED_MASK: Final = 2**63 - 1
 
@@ -31,13 +34,11 @@ _NEUTRAL: Final[dict[str, tuple[Any, ...]]] = {
     "function_call": ("none",),
     "functions": ([],),
     "logit_bias": ({},),
-    "logprobs": (False, 0),
     "modalities": (["text"],),
     "response_format": ({"type": "text"},),
     "suffix": ("",),
     "tool_choice": ("none", "auto"),
     "tools": ([],),
-    "top_logprobs": (0,),
 }
 #: Parameters that do not bear on the text.
 _WITHOUT_EFFECT: Final = frozenset(
@@ -50,78 +51,6 @@ _WITHOUT_EFFECT: Final = frozenset(
         "store",
     }
 )
-
-
-class StreamOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`include_usage` adds a last chunk with the token counts."""
-
-    include_usage: bool = False
-
-
-class _Part(
-    msgspec.Struct,
-    frozen=True,
-    kw_only=True,
-    forbid_unknown_fields=True,
-    tag_field="type",
-    tag="text",
-):
-    text: str
-
-
-class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One turn of a conversation; content in parts must be text."""
-
-    role: str
-    content: str | list[_Part] | None = None
-    name: str | None = None
-
-    def text(self) -> str:
-        """The content as one string."""
-        if isinstance(self.content, list):
-            return "".join(part.text for part in self.content)
-        return self.content or ""
-
-
-_Count = Annotated[int, Meta(ge=1)]
-_Natural = Annotated[int, Meta(ge=0)]
-_Penalty = Annotated[float, Meta(ge=-2, le=2)]
-_Share = Annotated[float, Meta(ge=0, le=1)]
-
-
-class _Generate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What chat and plain completions share."""
-
-    model: str
-    stream: bool | None = None
-    stream_options: StreamOptions | None = None
-    max_tokens: _Count | None = None
-    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
-    top_k: _Natural | None = None
-    min_p: _Share | None = None
-    stop: str | list[str] | None = None
-    seed: int | None = None
-    presence_penalty: _Penalty | None = None
-    frequency_penalty: _Penalty | None = None
-    repetition_penalty: Annotated[float, Meta(gt=0, le=2)] | None = None
-    user: str | None = None
-    ignore_eos: bool | None = None
-    min_tokens: _Natural | None = None
-    n: Annotated[int, Meta(ge=1, le=1)] | None = None
-
-
-class ChatRequest(_Generate, frozen=True, kw_only=True):
-    """The body of `POST /v1/chat/completions`."""
-
-    messages: Annotated[list[Message], Meta(min_length=1)]
-    max_completion_tokens: _Count | None = None
-
-
-class CompletionRequest(_Generate, frozen=True, kw_only=True):
-    """The body of `POST /v1/completions`."""
-
-    prompt: str | list[str | int | list[int]]
 
 
 class Encoder(Protocol):
@@ -144,7 +73,12 @@ class Encoder(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """A request that may be served: tokenised and within the context."""
+    """A request that may be served: tokenised and within the context.
+
+    Attributes:
+        n: how many answers are asked for; each is a stream with the job of its `choice`.
+        logprobs: alternatives whose log-probabilities come with each token; None for none.
+    """
 
     prompt: list[int]
     max_tokens: int
@@ -155,6 +89,12 @@ class Job:
     ignore_eos: bool
     stream: bool
     include_usage: bool
+    n: int = 1
+    logprobs: int | None = None
+
+    def choice(self, index: int) -> "Job":
+        """The job of one answer. The first is the answer that `n` 1 would have."""
+        return self if index == 0 else replace(self, seed=_choice_seed(self.seed, index))
 
 
 RequestT = TypeVar("RequestT", ChatRequest, CompletionRequest)
@@ -167,12 +107,7 @@ def parse(body: bytes, kind: type[RequestT]) -> RequestT:
         ApiError: 400 that names the field, for invalid JSON, a wrong type or range, an
             unknown field, or a parameter that this engine does not have.
     """
-    try:
-        document = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise bad_request(f"the body is not JSON: {error}", code="invalid_json") from None
-    if not isinstance(document, dict):
-        raise bad_request("the body must be a JSON object", code="invalid_json")
+    document = read_object(body)
     try:
         return msgspec.convert(_supported(document), kind)
     except msgspec.ValidationError as error:
@@ -194,11 +129,13 @@ def plan(request: ChatRequest | CompletionRequest, codec: Encoder, drawn_seed: i
         max_tokens=_max_tokens(request, len(prompt), codec.context_length),
         sampling=_sampling(request),
         seed=seed & SEED_MASK,
-        stops=_stops(request.stop),
+        stops=(request.stop,) if isinstance(request.stop, str) else tuple(request.stop or ()),
         min_tokens=request.min_tokens or 0,
         ignore_eos=bool(request.ignore_eos),
         stream=bool(request.stream),
         include_usage=bool(request.stream_options and request.stream_options.include_usage),
+        n=request.n or 1,
+        logprobs=request.alternatives(),
     )
 
 
@@ -227,7 +164,7 @@ def _supported(document: dict[str, Any]) -> dict[str, Any]:
     """The document without what has no effect; refuses what would have one."""
     for name, neutral in _NEUTRAL.items():
         given = document.get(name)
-        if given is not None and given not in neutral:
+        if given is not None and not any(_same(given, value) for value in neutral):
             raise bad_request(
                 f"{name} is not supported by this engine; leave it out",
                 name,
@@ -238,6 +175,11 @@ def _supported(document: dict[str, Any]) -> dict[str, Any]:
         for name, value in document.items()
         if name not in _NEUTRAL and name not in _WITHOUT_EFFECT
     }
+
+
+def _same(given: object, neutral: object) -> bool:
+    """Equal and of one type: to Python, 0 is False."""
+    return type(given) is type(neutral) and given == neutral
 
 
 def _explained(message: str) -> ApiError:
@@ -251,22 +193,27 @@ def _explained(message: str) -> ApiError:
 
 
 def _prompt_tokens(request: ChatRequest | CompletionRequest, codec: Encoder) -> list[int]:
-    if isinstance(request, ChatRequest):
-        turns = [{"role": turn.role, "content": turn.text()} for turn in request.messages]
-        try:
-            return codec.encode_chat(turns)
-        except TextError as error:
-            raise bad_request(str(error), "messages", "invalid_messages") from error
-    prompt = _single(request.prompt)
-    tokens = codec.encode(prompt) if isinstance(prompt, str) else prompt
+    field = _prompt_field(request)
+    tokens = _encoded(request, codec)
     if not tokens:
-        raise bad_request("prompt is empty; at least one token is needed", "prompt")
+        raise bad_request(f"{field}: empty; at least one token is needed", field)
     wrong = [token for token in tokens if not 0 <= token < codec.vocab_size]
     if wrong:
         raise bad_request(
-            f"prompt holds token {wrong[0]}; allowed: 0 to {codec.vocab_size - 1}", "prompt"
+            f"{field} holds token {wrong[0]}; allowed: 0 to {codec.vocab_size - 1}", field
         )
     return tokens
+
+
+def _encoded(request: ChatRequest | CompletionRequest, codec: Encoder) -> list[int]:
+    if isinstance(request, CompletionRequest):
+        prompt = _single(request.prompt)
+        return codec.encode(prompt) if isinstance(prompt, str) else prompt
+    turns = [{"role": turn.role, "content": turn.text()} for turn in request.messages]
+    try:
+        return codec.encode_chat(turns)
+    except TextError as error:
+        raise bad_request(str(error), "messages", "invalid_messages") from error
 
 
 def _single(prompt: str | list[str | int | list[int]]) -> str | list[int]:
@@ -282,16 +229,16 @@ def _single(prompt: str | list[str | int | list[int]]) -> str | list[int]:
 
 
 def _max_tokens(request: ChatRequest | CompletionRequest, prompt: int, context: int) -> int:
-    given = request.max_tokens
+    given, name = request.max_tokens, "max_tokens"
     if isinstance(request, ChatRequest) and request.max_completion_tokens is not None:
-        given = request.max_completion_tokens
+        given, name = request.max_completion_tokens, "max_completion_tokens"
     wanted = 1 if given is None else given
     if prompt + wanted > context:
         raise ApiError(
             status=422,
-            message=f"prompt of {prompt} tokens and max_tokens {wanted} are {prompt + wanted}; "
+            message=f"prompt of {prompt} tokens and {name} {wanted} are {prompt + wanted}; "
             f"the context of this model is {context} tokens",
-            param="max_tokens" if prompt < context else _prompt_field(request),
+            param=name if prompt < context else _prompt_field(request),
             code="context_length_exceeded",
         )
     return min(DEFAULT_MAX_TOKENS, context - prompt) if given is None else given
@@ -301,17 +248,16 @@ def _prompt_field(request: ChatRequest | CompletionRequest) -> str:
     return "messages" if isinstance(request, ChatRequest) else "prompt"
 
 
-def _stops(stop: str | list[str] | None) -> tuple[str, ...]:
-    stops = (stop,) if isinstance(stop, str) else tuple(stop or ())
-    if len(stops) > MAX_STOPS:
-        raise bad_request(f"stop holds {len(stops)} strings; allowed: {MAX_STOPS}", "stop")
-    if "" in stops:
-        raise bad_request("stop holds an empty string", "stop")
-    return stops
+def _choice_seed(seed: int, index: int) -> int:
+    """Neighbouring seeds must not share choices, so it is not the sum."""
+    given = struct.pack(">QQ", seed, index)
+    return int.from_bytes(blake2b(given, digest_size=8).digest()) & SEED_MASK
 
 
 def _sampling(request: ChatRequest | CompletionRequest) -> Sampling:
     """Greedy unless asked: the same question then has the same answer, as in mlx-lm's server."""
     names = Sampling.__struct_fields__
     given = {name: getattr(request, name) for name in names}
+    if given["temperature"] is not None and given["temperature"] < COLDEST:
+        given["temperature"] = 0.0
     return Sampling(**{name: value for name, value in given.items() if value is not None})

@@ -1,135 +1,267 @@
-"""OpenAI objects of an answer: whole, or as server-sent events."""
+"""How the two routes write their answers: whole, or as server-sent events."""
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import msgspec
+from msgspec import UNSET, UnsetType
+
+from engine.server.documents import (
+    AssistantMessage,
+    ChatChoice,
+    ChatChunk,
+    ChatChunkChoice,
+    ChatCompletion,
+    Delta,
+    FinishReason,
+    PromptDetails,
+    TextChoice,
+    TextChunk,
+    TextChunkChoice,
+    TextCompletion,
+    TokenCounts,
+)
+from engine.server.logprobs import chat_logprobs, text_logprobs
+from engine.server.pieces import Drawn, Piece
 
 DONE: Final = b"data: [DONE]\n\n"
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Token counts of one stream; `cached` of the prompt came from the prefix store."""
+    """Token counts; `cached` of the prompt came from the prefix store."""
 
     prompt: int
     output: int
     cached: int
 
-    def document(self) -> dict[str, Any]:
+    @classmethod
+    def of_choices(cls, usages: Sequence["Usage"]) -> "Usage":
+        """Of one request with several answers. Cached is what none of them had to compute."""
+        if not usages:
+            return cls(0, 0, 0)
+        return cls(
+            usages[0].prompt,
+            sum(usage.output for usage in usages),
+            min(usage.cached for usage in usages),
+        )
+
+    def document(self) -> TokenCounts:
         """OpenAI's usage object."""
-        return {
-            "prompt_tokens": self.prompt,
-            "completion_tokens": self.output,
-            "total_tokens": self.prompt + self.output,
-            "prompt_tokens_details": {"cached_tokens": self.cached},
-        }
+        return TokenCounts(
+            prompt_tokens=self.prompt,
+            completion_tokens=self.output,
+            total_tokens=self.prompt + self.output,
+            prompt_tokens_details=PromptDetails(cached_tokens=self.cached),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """One choice, put together from its pieces."""
+
+    pieces: list[Piece]
+    reason: FinishReason
+
+    @property
+    def text(self) -> str:
+        """All of its text."""
+        return "".join(piece.text for piece in self.pieces)
+
+    @property
+    def tokens(self) -> list[Drawn]:
+        """The log-probabilities of all its tokens."""
+        return [drawn for piece in self.pieces for drawn in piece.tokens]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """What every object of one answer repeats, and how its tokens are written.
+
+    Attributes:
+        request_id: of the answer, without the route's prefix.
+        created: seconds since 1970.
+        token_bytes: what a token stands for by itself.
+        logprobs: whether they were asked for.
+        counts: whether the last event of a stream holds the token counts.
+    """
+
+    request_id: str
+    created: int
+    model: str
+    token_bytes: Callable[[int], bytes]
+    logprobs: bool
+    counts: bool
+
+    @property
+    def no_counts(self) -> UnsetType | None:
+        """`usage` of an event that has none: as OpenAI, null when it was asked for."""
+        return None if self.counts else UNSET
 
 
 class Shape(Protocol):
     """How one route writes its answers."""
 
-    def opening(self) -> bytes:
+    def opening(self, choices: int) -> bytes:
         """Events before the first text."""
 
-    def text(self, piece: str) -> bytes:
-        """An event with text."""
+    def text(self, index: int, piece: Piece) -> bytes:
+        """An event with text of one choice."""
 
-    def closing(self, reason: str, usage: Usage | None) -> bytes:
-        """The finish reason, the counts where asked for, and the end mark."""
+    def end(self, index: int, reason: FinishReason) -> bytes:
+        """The finish reason of one choice."""
 
-    def whole(self, text: str, reason: str, usage: Usage) -> bytes:
+    def closing(self, usage: Usage) -> bytes:
+        """The counts where asked for, and the end mark."""
+
+    def whole(self, answers: Sequence[Answer], usage: Usage) -> bytes:
         """The answer in one object."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Head:
-    """What every object of one answer repeats."""
-
-    id: str
-    created: int
-    model: str
-
-    def event(self, kind: str, choices: list[dict[str, Any]], **more: object) -> bytes:
-        return b"data: " + self.encode(kind, choices, **more) + b"\n\n"
-
-    def encode(self, kind: str, choices: list[dict[str, Any]], **more: object) -> bytes:
-        return msgspec.json.encode(
-            {
-                "id": self.id,
-                "object": kind,
-                "created": self.created,
-                "model": self.model,
-                "choices": choices,
-                **more,
-            }
-        )
-
-    def last(self, kind: str, final: dict[str, Any], usage: Usage | None) -> bytes:
-        counts = b"" if usage is None else self.event(kind, [], usage=usage.document())
-        return self.event(kind, [final]) + counts + DONE
 
 
 class ChatShape:
     """Answers of `/v1/chat/completions`."""
 
-    _CHUNK: Final = "chat.completion.chunk"
+    def __init__(self, head: Head) -> None:
+        self._head = head
+        self._id = f"chatcmpl-{head.request_id}"
 
-    def __init__(self, request_id: str, created: int, model: str) -> None:
-        self._head = _Head(f"chatcmpl-{request_id}", created, model)
-
-    def opening(self) -> bytes:
+    def opening(self, choices: int) -> bytes:
         """The role, in a chunk of its own: it is not a first token."""
-        return self._chunk({"role": "assistant", "content": ""})
+        role = Delta(role="assistant", content="")
+        return b"".join(self._choice(index, role) for index in range(choices))
 
-    def text(self, piece: str) -> bytes:
-        """A piece of the answer."""
-        return self._chunk({"content": piece})
+    def text(self, index: int, piece: Piece) -> bytes:
+        """See `Shape`."""
+        return self._choice(index, Delta(content=piece.text), piece.tokens)
 
-    def closing(self, reason: str, usage: Usage | None) -> bytes:
-        """The last chunks."""
-        return self._head.last(
-            self._CHUNK, {"index": 0, "delta": {}, "logprobs": None, "finish_reason": reason}, usage
+    def end(self, index: int, reason: FinishReason) -> bytes:
+        """See `Shape`."""
+        return self._choice(index, Delta(), reason=reason)
+
+    def closing(self, usage: Usage) -> bytes:
+        """See `Shape`."""
+        return self._chunk([], usage.document()) + DONE if self._head.counts else DONE
+
+    def whole(self, answers: Sequence[Answer], usage: Usage) -> bytes:
+        """A `chat.completion`."""
+        head = self._head
+        choices = [
+            ChatChoice(
+                index=index,
+                message=AssistantMessage(content=answer.text),
+                logprobs=chat_logprobs(answer.tokens, head.token_bytes) if head.logprobs else None,
+                finish_reason=answer.reason,
+            )
+            for index, answer in enumerate(answers)
+        ]
+        return msgspec.json.encode(
+            ChatCompletion(
+                id=self._id,
+                created=head.created,
+                model=head.model,
+                choices=choices,
+                usage=usage.document(),
+            )
         )
 
-    def whole(self, text: str, reason: str, usage: Usage) -> bytes:
-        """A `chat.completion`."""
-        choice = {
-            "index": 0,
-            "message": {"role": "assistant", "content": text, "refusal": None},
-            "logprobs": None,
-            "finish_reason": reason,
-        }
-        return self._head.encode("chat.completion", [choice], usage=usage.document())
+    def _choice(
+        self,
+        index: int,
+        delta: Delta,
+        tokens: Iterable[Drawn] = (),
+        reason: FinishReason | None = None,
+    ) -> bytes:
+        choice = ChatChunkChoice(
+            index=index,
+            delta=delta,
+            logprobs=chat_logprobs(tokens, self._head.token_bytes) if tokens else None,
+            finish_reason=reason,
+        )
+        return self._chunk([choice], self._head.no_counts)
 
-    def _chunk(self, delta: dict[str, str]) -> bytes:
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": None}
-        return self._head.event(self._CHUNK, [choice])
+    def _chunk(
+        self, choices: list[ChatChunkChoice], usage: TokenCounts | UnsetType | None
+    ) -> bytes:
+        head = self._head
+        return event(
+            ChatChunk(
+                id=self._id, created=head.created, model=head.model, choices=choices, usage=usage
+            )
+        )
 
 
-class CompletionShape:
+class TextShape:
     """Answers of `/v1/completions`."""
 
-    _KIND: Final = "text_completion"
+    def __init__(self, head: Head) -> None:
+        self._head = head
+        self._id = f"cmpl-{head.request_id}"
 
-    def __init__(self, request_id: str, created: int, model: str) -> None:
-        self._head = _Head(f"cmpl-{request_id}", created, model)
-
-    def opening(self) -> bytes:
+    def opening(self, choices: int) -> bytes:  # noqa: ARG002 - of the Protocol
         """Nothing comes before the text."""
         return b""
 
-    def text(self, piece: str) -> bytes:
-        """A piece of the answer."""
-        return self._head.event(self._KIND, [self._choice(piece, None)])
+    def text(self, index: int, piece: Piece) -> bytes:
+        """See `Shape`."""
+        return self._choice(index, piece.text, piece.tokens)
 
-    def closing(self, reason: str, usage: Usage | None) -> bytes:
-        """The last chunks."""
-        return self._head.last(self._KIND, self._choice("", reason), usage)
+    def end(self, index: int, reason: FinishReason) -> bytes:
+        """See `Shape`."""
+        return self._choice(index, "", reason=reason)
 
-    def whole(self, text: str, reason: str, usage: Usage) -> bytes:
+    def closing(self, usage: Usage) -> bytes:
+        """See `Shape`."""
+        return self._chunk([], usage.document()) + DONE if self._head.counts else DONE
+
+    def whole(self, answers: Sequence[Answer], usage: Usage) -> bytes:
         """A `text_completion`."""
-        return self._head.encode(self._KIND, [self._choice(text, reason)], usage=usage.document())
+        head = self._head
+        choices = [
+            TextChoice(
+                index=index,
+                text=answer.text,
+                logprobs=text_logprobs(answer.tokens, head.token_bytes) if head.logprobs else None,
+                finish_reason=answer.reason,
+            )
+            for index, answer in enumerate(answers)
+        ]
+        return msgspec.json.encode(
+            TextCompletion(
+                id=self._id,
+                created=head.created,
+                model=head.model,
+                choices=choices,
+                usage=usage.document(),
+            )
+        )
 
-    def _choice(self, text: str, reason: str | None) -> dict[str, Any]:
-        return {"index": 0, "text": text, "logprobs": None, "finish_reason": reason}
+    def _choice(
+        self,
+        index: int,
+        text: str,
+        tokens: Iterable[Drawn] = (),
+        reason: FinishReason | None = None,
+    ) -> bytes:
+        choice = TextChunkChoice(
+            index=index,
+            text=text,
+            logprobs=text_logprobs(tokens, self._head.token_bytes) if tokens else None,
+            finish_reason=reason,
+        )
+        return self._chunk([choice], self._head.no_counts)
+
+    def _chunk(
+        self, choices: list[TextChunkChoice], usage: TokenCounts | UnsetType | None
+    ) -> bytes:
+        head = self._head
+        return event(
+            TextChunk(
+                id=self._id, created=head.created, model=head.model, choices=choices, usage=usage
+            )
+        )
+
+
+def event(document: msgspec.Struct) -> bytes:
+    """One server-sent event."""
+    return b"data: " + msgspec.json.encode(document) + b"\n\n"

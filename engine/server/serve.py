@@ -20,6 +20,7 @@ from engine.config import ConfigError
 from engine.runtime.interface import Runtime, RuntimeStartError
 from engine.runtime.models import ModelError
 from engine.runtime.supervisor import Supervisor
+from engine.server import logs
 from engine.server.options import Plan, ServeOptions, UsageError, resolve
 from engine.server.settings import engine_id
 from engine.server.sockets import ListenError, bind
@@ -44,9 +45,12 @@ def run(options: ServeOptions) -> int:
         The exit code: 0 after an orderly stop, 2 for options or configuration that cannot
         serve, 1 for any other failure. Every failure is told in one line on standard error.
     """
-    starting = _configure_logging()
+    handler, starting = logs.configure(), _Starting()
+    handler.addFilter(starting)
     try:
-        return asyncio.run(_serve(resolve(options), starting))
+        plan = resolve(options)
+        logs.set_format(handler, plan.settings.config.server.log_format)
+        return asyncio.run(_serve_logged(plan, starting))
     except (ConfigError, ModelError, UsageError, ListenError) as error:
         return _failed(error, USAGE)
     except RuntimeStartError as error:
@@ -73,21 +77,14 @@ class _Starting(logging.Filter):
         return not (self.active and record.name.startswith("engine.runtime"))
 
 
-def _configure_logging() -> _Starting:
-    starting = _Starting()
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    handler.addFilter(starting)
-    root = logging.getLogger("engine")
-    root.addHandler(handler)
-    root.setLevel(logging.INFO)
-    root.propagate = False
-    return starting
-
-
 def _failed(error: Exception, code: int) -> int:
     sys.stderr.write(f"phase5 serve: {error}\n")
     return code
+
+
+async def _serve_logged(plan: Plan, starting: _Starting) -> int:
+    asyncio.get_running_loop().set_exception_handler(logs.loop_fault)
+    return await _serve(plan, starting)
 
 
 async def _serve(plan: Plan, starting: _Starting) -> int:
@@ -160,7 +157,7 @@ class _Front:
         from engine.server.features import wants_http2
         from engine.server.listeners import Listener, SecondPort, Tls
 
-        app = create_app(engine)
+        app = create_app(engine, plan.keys)
         tls = Tls(*plan.tls) if plan.tls else None
         self._engine = engine
         self._second = SecondPort(app, engine.ports, plan.host, plan.h2_port, tls)

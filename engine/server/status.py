@@ -1,46 +1,83 @@
 """`/v1/status`: what this engine is, serves and does, for operators and the guard."""
 
-from typing import Any, Final
+from collections.abc import Sequence
+
+import msgspec
+from msgspec import Struct
 
 from engine import __version__
 from engine.core.flags import FLAGS
 from engine.server.engine import Engine
 
-#: Served routes; what a later version adds appears here, so that clients need not guess.
-ROUTES: Final = (
-    "POST /v1/chat/completions",
-    "POST /v1/completions",
-    "GET /v1/models",
-    "GET /livez",
-    "GET /readyz",
-    "GET /metrics",
-    "GET /v1/status",
-    "POST /admin/reload",
-    "POST /admin/drain",
-)
+
+class FlagStatus(Struct, frozen=True, kw_only=True):
+    """One flag: what is configured, and what serves."""
+
+    enabled: bool
+    percentage: float
+    effective: float
+    stage: str
+    epoch: int
+    braked: bool
 
 
-def status(engine: Engine) -> dict[str, Any]:
-    """The document. Keys are a contract: see the design, section 4."""
-    settings = engine.settings
-    return {
-        "ready": engine.ready,
-        "generation": settings.config.generation,
-        "flags": {name: settings.flag_view(name) for name in FLAGS},
-        "model": {"name": engine.model.name, "sha256": engine.model.sha256},
-        "replicas": [
-            {"pid": item.pid, "state": item.state.value, "streams": item.streams}
+class ModelStatus(Struct, frozen=True, kw_only=True):
+    """The model that is served."""
+
+    name: str
+    sha256: str
+
+
+class ReplicaStatus(Struct, frozen=True, kw_only=True):
+    """One runtime process."""
+
+    pid: int | None
+    state: str
+    streams: int
+
+
+class Endpoints(Struct, frozen=True, kw_only=True):
+    """Where the engine answers, and to what: so that clients need not guess."""
+
+    http: str
+    http2: str | None
+    routes: Sequence[str]
+
+
+class Status(Struct, frozen=True, kw_only=True):
+    """The answer of `GET /v1/status`. Its keys are a contract: see the design, section 4."""
+
+    ready: bool
+    generation: int
+    flags: dict[str, FlagStatus]
+    model: ModelStatus
+    replicas: list[ReplicaStatus]
+    limit: int
+    queue: int
+    streams_in_flight: int
+    engine_version: str
+    commit: str
+    config_sha256: str
+    endpoints: Endpoints
+
+
+def status(engine: Engine, routes: Sequence[str]) -> Status:
+    """The document as things stand; `routes` are those that the application serves."""
+    settings, ports = engine.settings, engine.ports
+    return Status(
+        ready=engine.ready,
+        generation=settings.config.generation,
+        flags={name: msgspec.convert(settings.flag_view(name), FlagStatus) for name in FLAGS},
+        model=ModelStatus(name=engine.model.name, sha256=engine.model.sha256),
+        replicas=[
+            ReplicaStatus(pid=item.pid, state=item.state.value, streams=item.streams)
             for item in engine.runtime.replicas()
         ],
-        "limit": engine.dispatcher.queue.limit,
-        "queue": engine.dispatcher.queue.waiting,
-        "streams_in_flight": engine.registry.counts().live,
-        "engine_version": __version__,
-        "commit": engine.commit,
-        "config_sha256": settings.config.digest(),
-        "endpoints": {
-            "http": engine.ports.http,
-            "http2": engine.ports.http2,
-            "routes": list(ROUTES),
-        },
-    }
+        limit=engine.dispatcher.queue.limit,
+        queue=engine.dispatcher.queue.waiting,
+        streams_in_flight=engine.registry.counts().live,
+        engine_version=__version__,
+        commit=engine.commit,
+        config_sha256=settings.config.digest(),
+        endpoints=Endpoints(http=ports.http, http2=ports.http2, routes=routes),
+    )

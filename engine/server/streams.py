@@ -15,9 +15,9 @@ from engine.core.valve import Valve
 from engine.runtime.messages import Prefill, Submit, Token
 from engine.server.detokenizers import Detokenizer
 from engine.server.errors import ApiError
+from engine.server.pieces import Piece, PieceWriter
 from engine.server.requests import Job
 from engine.server.responses import Usage
-from engine.server.stops import StopScanner
 
 
 class Observer(Protocol):
@@ -102,8 +102,7 @@ class Stream:
         self.finish_reason: str | None = None
         self.output_tokens = 0
         self.cached_tokens = 0
-        self._detokenizer = detokenizer
-        self._scanner = StopScanner(job.stops)
+        self._writer = PieceWriter(detokenizer, job.stops, job.min_tokens)
         self._clock = clock
         self._observer = observer
         self._valve = valve
@@ -128,6 +127,7 @@ class Stream:
             min_tokens=job.min_tokens,
             ignore_eos=job.ignore_eos,
             reuse_prefix=reuse_prefix,
+            logprobs=job.logprobs,
         )
 
     def usage(self) -> Usage:
@@ -159,7 +159,7 @@ class Stream:
         self._mail.append(mail)
         self._wake.set()
 
-    async def pieces(self) -> AsyncIterator[list[str]]:
+    async def pieces(self) -> AsyncIterator[list[Piece]]:
         """Text as it becomes certain; all that is there at once comes at once.
 
         Who asks for more has delivered what it was given: until then it counts as waiting.
@@ -170,11 +170,11 @@ class Stream:
         """
         while self.finish_reason is None:
             mails = await self._take()
-            texts, end = self._read(mails)
-            if texts or self.finish_reason is not None:
+            pieces, end = self._read(mails)
+            if pieces or self.finish_reason is not None:
                 self._count()
-            if texts:
-                yield texts
+            if pieces:
+                yield pieces
             self._delivered(mails)
             if isinstance(end, ApiError):
                 raise end
@@ -193,16 +193,19 @@ class Stream:
         if self._valve.take(sum(isinstance(mail, Token) for mail in mails)):
             self._observer.resume(self)
 
-    def _read(self, mails: list[Mail]) -> tuple[list[str], ApiError | Gone | None]:
-        texts: list[str] = []
+    def _read(self, mails: list[Mail]) -> tuple[list[Piece], ApiError | Gone | None]:
+        pieces: list[Piece] = []
         for mail in mails:
             if not isinstance(mail, Token):
-                return texts, mail
-            if text := self._text(mail):
-                texts.append(text)
+                return pieces, mail
+            self.output_tokens += 1
+            piece = self._writer.push(mail)
+            if piece.text or piece.tokens:
+                pieces.append(piece)
+            self.finish_reason = self._writer.finish_reason
             if self.finish_reason is not None:
                 break
-        return texts, None
+        return pieces, None
 
     def _count(self) -> None:
         """Tell of the tokens since the last time; the first time is the time to first token."""
@@ -212,19 +215,3 @@ class Stream:
             self._observer.first_text(self, now)
         self._observer.tokens(self, now, self.output_tokens - self._counted)
         self._counted = self.output_tokens
-
-    def _text(self, token: Token) -> str:
-        """The text that a token makes certain; sets the finish reason when it is the last."""
-        self.output_tokens += 1
-        # The token that means stop is a mark, not text.
-        piece = "" if token.finish == "stop" else self._detokenizer.push(token.token)
-        if token.finish is not None:
-            piece += self._detokenizer.finish()
-        if self.output_tokens > self.job.min_tokens:
-            piece = self._scanner.push(piece)
-        if self._scanner.stopped:
-            self.finish_reason = "stop"
-        elif token.finish is not None:
-            piece += self._scanner.finish()
-            self.finish_reason = token.finish
-        return piece

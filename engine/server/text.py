@@ -6,6 +6,7 @@ users wrote is data to it and is never rendered as a template.
 
 import json
 import logging
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -31,6 +32,9 @@ log = logging.getLogger("engine.text")
 DEFAULT_CONTEXT: Final = 4096
 
 _BYTES: Final = byte_alphabet()
+#: How SentencePiece vocabularies write one byte, and a space.
+_BYTE_TOKEN: Final = re.compile(r"<0x([0-9A-F]{2})>")
+_SPACE: Final = "\u2581"
 
 
 class TextError(ValueError):
@@ -77,7 +81,7 @@ class TextCodec:
                 add_generation_prompt=True,
                 **self._tokens,
             )
-        except TemplateError as error:
+        except Exception as error:  # a foreign program: what stops it is what we gave it
             raise TextError(f"messages: the chat template refuses them: {error}") from error
         # The template writes its own special tokens; the tokenizer must not add more.
         return self._ids(text, special=False)
@@ -89,6 +93,15 @@ class TextCodec:
     def decode(self, ids: Sequence[int]) -> str:
         """The text of some tokens; special tokens give none."""
         return self._tokenizer.decode(list(ids), skip_special_tokens=True)
+
+    def token_bytes(self, token: int) -> bytes:
+        """What a token stands for by itself, special ones as they are written."""
+        if self._byte_level:
+            return self._look_up(token)
+        text = self._tokenizer.id_to_token(token) or ""
+        if byte := _BYTE_TOKEN.fullmatch(text):
+            return bytes([int(byte[1], 16)])
+        return text.replace(_SPACE, " ").encode()
 
     def detokenizer(self) -> Detokenizer:
         """A fresh incremental decoder, for one stream."""

@@ -55,6 +55,44 @@ def test_a_free_slot_admits_then_streams_queue_then_they_are_rejected() -> None:
     assert (admission.running, admission.waiting) == (1, 2)
 
 
+def test_streams_of_one_request_are_taken_all_or_none() -> None:
+    admission = queue(limit=2, capacity=2)
+    assert admission.offer_all([ticket(1), ticket(2), ticket(3)], 0.0) == [
+        Admit(),
+        Admit(),
+        Queue(1),
+    ]
+    refused = admission.offer_all([ticket(4), ticket(5)], 0.0)
+    assert isinstance(refused, Reject)
+    assert (admission.running, admission.waiting) == (2, 1)
+    assert admission.offer_all([ticket(6)], 0.0) == [Queue(2)]
+    with pytest.raises(ValueError, match="at least one"):
+        admission.offer_all([], 0.0)
+
+
+@given(
+    limit=st.integers(1, 4),
+    capacity=st.integers(0, 4),
+    before=st.integers(0, 8),
+    freed=st.integers(0, 4),
+    wanted=st.integers(1, 9),
+)
+def test_all_are_taken_exactly_when_each_would_be(
+    limit: int, capacity: int, before: int, freed: int, wanted: int
+) -> None:
+    together, alone = queue(limit, capacity), queue(limit, capacity)
+    for each in (together, alone):
+        for n in range(before):
+            each.offer(ticket(n), 0.0)
+        for n in range(freed):
+            each.release(n, 0.0)
+    tickets = [ticket(100 + n) for n in range(wanted)]
+    one_by_one = [alone.offer(each, 0.0) for each in tickets]
+    expected = not any(isinstance(decision, Reject) for decision in one_by_one)
+    at_once = together.offer_all(tickets, 0.0)
+    assert at_once == one_by_one if expected else isinstance(at_once, Reject)
+
+
 def test_nobody_overtakes_those_who_wait_when_a_slot_is_free() -> None:
     admission = behind_a_runner(ticket(1))
     admission.release(0, 1.0)

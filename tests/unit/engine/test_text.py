@@ -133,6 +133,7 @@ def test_what_a_user_writes_is_never_run_as_a_template(text: str) -> None:
     [
         ("{{ raise_exception('roles must alternate') }}", "roles must alternate"),
         ("{{ ''.__class__.__mro__ }}", "unsafe"),
+        ("{{ messages[0].content + 1 }}", "concatenate"),
         (None, "no chat template"),
     ],
 )
@@ -142,6 +143,28 @@ def test_what_a_template_refuses_is_an_error_with_its_reason(
     codec = with_template(folder, template)
     with pytest.raises(TextError, match=reason):
         codec.encode_chat(HELLO)
+
+
+def test_the_bytes_of_tokens_are_the_text() -> None:
+    codec = tiny_codec()
+    text = "a b, cd"
+    data = b"".join(map(codec.token_bytes, codec.encode(text)))
+    assert data.decode() == text
+    (end,) = codec.eos_ids
+    assert codec.token_bytes(end) != b""  # though it gives no text
+    assert codec.decode([end]) == ""
+    assert codec.token_bytes(codec.vocab_size + 1) == b""
+
+
+def test_a_vocabulary_of_pieces_writes_spaces_and_bytes_in_its_own_way(folder: Path) -> None:
+    from tokenizers import Tokenizer, decoders, models
+
+    vocabulary = {"\u2581the": 0, "re": 1, "<0x0A>": 2, "<0xE2>": 3}
+    pieces = Tokenizer(models.WordLevel(vocabulary))
+    pieces.decoder = decoders.Metaspace()
+    pieces.save(str(folder / "tokenizer.json"))
+    codec = TextCodec(folder)
+    assert [codec.token_bytes(token) for token in range(4)] == [b" the", b"re", b"\n", b"\xe2"]
 
 
 @pytest.mark.parametrize("name", ["tokenizer.json", "config.json", "chat_template.jinja"])

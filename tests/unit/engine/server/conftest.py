@@ -14,6 +14,7 @@ from engine.runtime.interface import Replica, ReplicaState, StreamListener
 from engine.runtime.messages import Prefill, Submit, Token
 from engine.server.app import create_app
 from engine.server.engine import Engine
+from engine.server.keys import Keys
 from engine.server.parts import Clocks
 from engine.server.settings import Settings
 from engine.server.streams import GONE
@@ -35,6 +36,7 @@ class FakeRuntime:
         self.cancelled: list[int] = []
         self.live: dict[int, StreamListener] = {}
         self._at: dict[int, int] = {}
+        self._wanted: dict[int, int | None] = {}
         self.paused: set[int] = set()
         self.evicted: list[int] = []
         self.scaled: list[int] = []
@@ -55,6 +57,7 @@ class FakeRuntime:
         self.submitted.append(request)
         self.live[request.uid] = listener
         self._at[request.uid] = 0
+        self._wanted[request.uid] = request.logprobs
         if not self.held:
             asyncio.get_running_loop().call_soon(self._next, request)
 
@@ -98,13 +101,21 @@ class FakeRuntime:
         tokens = [ord(char) for char in text] or [EOS]
         for index, token in enumerate(tokens):
             last = finish if index == len(tokens) - 1 else None
-            self.live[uid].on_token(Token(uid, self._at[uid], token, last))
+            logprobs = self._logprobs(uid, token)
+            self.live[uid].on_token(Token(uid, self._at[uid], token, last, *logprobs))
             self._at[uid] += 1
         if finish:
             del self.live[uid]
 
     def fault(self, uid: int, reason: str) -> None:
         self.live.pop(uid).on_fault(reason)
+
+    def _logprobs(self, uid: int, token: int) -> tuple[float | None, dict[int, float] | None]:
+        """The token is the best, and those behind it in the alphabet come next."""
+        wanted = self._wanted[uid]
+        if wanted is None:
+            return None, None
+        return -0.5, {token + place: -0.5 - place for place in range(wanted)}
 
     def _next(self, request: Submit) -> None:
         uid, at = request.uid, self._at[request.uid]
@@ -143,6 +154,9 @@ class FakeCodec:
     def detokenizer(self) -> FakeDetokenizer:
         return FakeDetokenizer()
 
+    def token_bytes(self, token: int) -> bytes:
+        return chr(token).encode()
+
 
 @dataclass(frozen=True)
 class FakeModel:
@@ -161,7 +175,7 @@ class Bench:
     app: Any = field(init=False)
 
     def __post_init__(self) -> None:
-        self.app = create_app(self.engine)
+        self.app = create_app(self.engine, Keys.from_environment())
 
     def client(self, address: str = "127.0.0.1") -> httpx.AsyncClient:
         transport = httpx.ASGITransport(app=self.app, client=(address, 5))
