@@ -1,12 +1,14 @@
 """What to do when a runtime process holds more memory than it may: a ladder.
 
-| rung | what it does | it ends |
-|---|---|---|
-| `evict` | the prefix store shrinks; costs nobody an answer | after `TRY_SECONDS`, tried anew when it helped |
-| `shrink` | the limit of streams is halved, down to a floor; no prefix is kept | `TRY_SECONDS` for each halving, `FLOOR_SECONDS` at the floor |
-| `shed` | new requests are turned away, to come back later | after `SHED_SECONDS`, whatever is read |
-| `renew` | the process is replaced; live streams go on in the new one | when told `renewed`, or after `RENEW_SECONDS` |
-| `unreachable` | nothing: a fresh process holds too much as well | `COOL_DOWN_SECONDS` after the renewal |
+- `evict`: the prefix store shrinks, which costs nobody an answer; for `TRY_SECONDS`, and
+  again when it helped and the pressure is back.
+- `shrink`: the limit of streams is halved, every `TRY_SECONDS`, down to a floor, and no prefix
+  is kept; at the floor for `FLOOR_SECONDS` at most.
+- `shed`: new requests are turned away, to come back later; for `SHED_SECONDS`, whatever is read.
+- `renew`: the process is replaced and live streams go on in the new one; until the caller says
+  `renewed`, `RENEW_SECONDS` at most.
+- `unreachable`: nothing is done, since a fresh process held too much as well; until
+  `COOL_DOWN_SECONDS` after the renewal.
 
 A rung is entered only when the one before did not bring the process under its budget in its
 time. Measures are taken above the budget and given up below `RELIEF` of it, so that a

@@ -14,6 +14,7 @@ from engine.runtime.interface import Runtime
 from engine.server.dispatch import Dispatcher
 from engine.server.errors import ApiError
 from engine.server.features import Features, wants_http2
+from engine.server.memory import MemoryWatch
 from engine.server.metrics import Build, Live, Metrics
 from engine.server.parts import Call, Clocks, Codec, Http2Port, Ports
 from engine.server.recent import Ended
@@ -67,6 +68,13 @@ class Engine:
         self.features = Features(config, settings.states(), engine_id)
         self.registry = StreamRegistry(_listener_failed)
         self.registry.add_listener(self.features.ended)
+        self.memory = MemoryWatch(
+            runtime,
+            config.runtime.memory_bytes,
+            floor=config.governor.min_limit,  # the fewest streams that are worth an engine
+            clock=self.clocks.now,
+        )
+        self._own_limit = config.admission.limit  # before what the memory allows
         self.dispatcher = Dispatcher(
             runtime=runtime,
             queue=AdmissionQueue(
@@ -78,10 +86,12 @@ class Engine:
             registry=self.registry,
             deadline_seconds=config.admission.deadline_seconds,
             clock=self.clocks.now,
+            shed_seconds=self.memory.shed_seconds,
         )
         self.metrics = Metrics(
             self._live(), self._build(), [slo.name for slo in config.qos.policies]
         )
+        self.metrics.registry.register(self.memory)
         self._show_flags()
 
     @property
@@ -154,7 +164,8 @@ class Engine:
         self.metrics.arm(stream.flags).ttft.observe(now - times.arrived)
         queue = self.dispatcher.queue
         if times.submitted is not None:
-            at_limit = queue.running >= queue.limit
+            # Under memory pressure fewer run than the governor lets: no reason to let more.
+            at_limit = queue.running >= self._own_limit
             self.features.first_text(now - times.submitted, now, at_limit=at_limit)
 
     def tokens(self, stream: Stream, now: float, count: int) -> None:
@@ -203,16 +214,20 @@ class Engine:
         self._show_flags()
 
     def update_limit(self) -> None:
-        """Bring the limit up to date with the governor or the configuration."""
-        queue = self.dispatcher.queue
-        limit = self.features.limit(queue.limit, self.clocks.now(), self.clocks.wall())
-        self.dispatcher.set_limit(limit)
+        """Bring the limit up to date with the governor or the configuration, and the memory."""
+        now, wall = self.clocks.now(), self.clocks.wall()
+        self._own_limit = self.features.limit(self._own_limit, now, wall)
+        self.dispatcher.set_limit(self.memory.capped(self._own_limit))
 
     async def tick(self) -> None:
         """Keep the limit up to date while no stream comes. Runs until cancelled."""
         while True:
             self.update_limit()
             await asyncio.sleep(TICK_SECONDS)
+
+    async def watch_memory(self) -> None:
+        """Keep the runtime's processes within their memory. Runs until cancelled."""
+        await self.memory.run(lambda: self._own_limit)
 
     async def watch_slos(self) -> None:
         """Evaluate the SLOs at their interval. Runs until cancelled."""

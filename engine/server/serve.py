@@ -168,6 +168,7 @@ class _Front:
         self._tasks = [
             asyncio.create_task(engine.tick(), name="the limit's clock"),
             asyncio.create_task(engine.watch_slos(), name="the SLO watch"),
+            asyncio.create_task(engine.watch_memory(), name="the memory watch"),
         ]
         engine.ports.http = self._first.url
         engine.http2_port = self._second

@@ -34,6 +34,7 @@ def status(engine: Engine) -> dict[str, Any]:
         ],
         "limit": engine.dispatcher.queue.limit,
         "queue": engine.dispatcher.queue.waiting,
+        "memory": engine.memory.view(),
         "streams_in_flight": engine.registry.counts().live,
         "engine_version": __version__,
         "commit": engine.commit,

@@ -1,5 +1,6 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -245,7 +246,7 @@ def test_whatever_is_read_shedding_and_renewing_are_rare_and_measures_are_spaced
         (Renew, COOL_DOWN_SECONDS),
     ):
         times = [at for at, action in climb.done if isinstance(action, kind)]
-        assert all(later - at >= apart for at, later in zip(times, times[1:], strict=False))
+        assert all(later - at >= apart for at, later in pairwise(times))
     shed = [at for at, rung in climb.rungs if rung is Rung.SHED]
     for at in shed:
         window = [other for other in shed if at <= other < at + COOL_DOWN_SECONDS]
