@@ -261,7 +261,12 @@ class Engine:
     def abort(self) -> None:
         """End every live stream with an error event."""
         self.dispatcher.abort(
-            ApiError(status=503, message="the engine stopped before the end", code="stopped")
+            ApiError(
+                status=503,
+                message="the engine stopped before the end",
+                code="stopped",
+                retry_after=1,
+            )
         )
 
     def _patience(self) -> float:

@@ -131,11 +131,15 @@ class _StopSignals:
         self.on_hangup(lambda: None)  # nothing to reload yet, and no reason to die
 
     async def unless(self, task: asyncio.Task[None]) -> bool:
-        """Wait for a task. False when a stop was asked for first; the task is then cancelled."""
+        """Wait for a task. False when a stop was asked for; the task is then cancelled.
+
+        Also when the task has failed by then: Ctrl-C reaches a starting runtime as well, and
+        its end is no failure but what was asked for.
+        """
         waiter = asyncio.create_task(self.requested.wait())
         await asyncio.wait({task, waiter}, return_when=asyncio.FIRST_COMPLETED)
         waiter.cancel()
-        if not task.done():
+        if self.requested.is_set():
             task.cancel()
             return False
         task.result()
