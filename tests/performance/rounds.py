@@ -119,7 +119,7 @@ class HttpDriver:
                     if not _ended(sock, tails):
                         continue
                     whole += 1
-                    if (request := next(asked, b"")):
+                    if request := next(asked, b""):
                         sock.sendall(request)
                     else:
                         selector.unregister(sock)
