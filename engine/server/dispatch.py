@@ -75,7 +75,7 @@ class Dispatcher:
                 message="the engine is short of memory",
                 code="memory_pressure",
                 retry_after=ceil(seconds),
-                shed=True,
+                shed=self._runtime.ready,
             )
 
     def open(self, stream: Stream) -> None:

@@ -5,40 +5,20 @@ import os
 import signal
 import socket
 import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import httpx
 import psutil
 import pytest
 from pyreqwest.client import SyncClientBuilder
+from served import PATIENCE, SERVE, alive, until
 
-SERVE = (sys.executable, "-P", "-m", "pytest_phase5.cli", "serve")
-#: Far above what anything here takes; a machine under load must not fail the tests.
-PATIENCE = 120.0
 ENDLESS = 8_000
 #: Of 8,192: a prompt of so many letters keeps the model reading for most of a second.
 LONG_PROMPT = "x" * 8_000
-
-
-def until(condition: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "it never became so"
-        time.sleep(0.01)
-
-
-def is_gone(process: psutil.Process) -> bool:
-    """A zombie that only waits for its parent to notice is gone."""
-    try:
-        return process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
 
 
 class Engine:
@@ -121,7 +101,7 @@ class Engine:
         """No process, no socket, no file, and nothing that looks like a fault in the log."""
         assert self.child is not None
         child = self.child
-        until(lambda: is_gone(child))
+        until(lambda: not alive(child))
         if self.urls:
             with pytest.raises(ConnectionRefusedError):
                 socket.create_connection(self.address(), timeout=PATIENCE).close()
