@@ -7,8 +7,9 @@
 - `shed`: new requests are turned away, to come back later; for `SHED_SECONDS`, whatever is read.
 - `renew`: the process is replaced and live streams go on in the new one; until the caller says
   `renewed`, `RENEW_SECONDS` at most.
-- `unreachable`: nothing is done, since a fresh process held too much as well; until
-  `COOL_DOWN_SECONDS` after the renewal.
+- `unreachable`: a fresh process held too much as well, so nothing is done that costs anybody
+  an answer: what is kept is dropped every `SWEEP_SECONDS`, which gives memory back once the
+  load is gone; until `COOL_DOWN_SECONDS` after the renewal.
 
 A rung is entered only when the one before did not bring the process under its budget in its
 time. Measures are taken above the budget and given up below `RELIEF` of it, so that a
@@ -37,6 +38,8 @@ FLOOR_SECONDS: Final = 60.0
 SHED_SECONDS: Final = 20.0
 #: Loading a large model takes minutes, and the runtime gives a start ten of them.
 RENEW_SECONDS: Final = 900.0
+#: While the budget is out of reach. Prefixes that live for half a minute are still worth it.
+SWEEP_SECONDS: Final = 30.0
 #: Long enough that shedding and restarting cost at most a few per cent of the time.
 COOL_DOWN_SECONDS: Final = 600.0
 
@@ -155,8 +158,12 @@ class PressureLadder:
 
     def _pressed(self, reading: Reading, now: float) -> list[Action]:
         """Above the budget: begin, wait, try again, or climb."""
-        if self._rung in (Rung.SHED, Rung.UNREACHABLE) or now - self._tried < TRY_SECONDS:
+        patience = SWEEP_SECONDS if self._rung is Rung.UNREACHABLE else TRY_SECONDS
+        if self._rung is Rung.SHED or now - self._tried < patience:
             return []
+        if self._rung is Rung.UNREACHABLE:
+            self._tried = now
+            return [Evict(0)]
         if self._rung is Rung.REST:
             return self._evict(reading, now)
         if self._rung is Rung.EVICT:
@@ -188,8 +195,8 @@ class PressureLadder:
             return []
         if not self._cooled(self._shed, now):
             return self._renew(now)
-        self._rung, self._shed = Rung.SHED, now
-        return [Shed(SHED_SECONDS)]
+        self._rung, self._shed, self._tried = Rung.SHED, now, now
+        return [Evict(0), Shed(SHED_SECONDS)]
 
     def _end_shedding(self, reading: Reading, now: float) -> list[Action]:
         if reading.held > reading.budget:

@@ -99,9 +99,8 @@ def test_a_budget_out_of_reach_is_an_error_that_says_what_to_do(
     watched.until(Rung.UNREACHABLE)
     (line,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
     assert "raise runtime.memory_bytes" in line
-    evicted = len(watched.runtime.evicted)
     assert not watched.read(HIGH, COOL_DOWN_SECONDS / 2)
-    assert len(watched.runtime.evicted) == evicted
+    assert watched.watch.capped(8) == 8
     assert watched.watch.shed_seconds() == 0
 
 
