@@ -4,7 +4,8 @@
   again when it helped and the pressure is back.
 - `shrink`: the limit of streams is halved, every `TRY_SECONDS`, down to a floor, and no prefix
   is kept; at the floor for `FLOOR_SECONDS` at most.
-- `shed`: new requests are turned away, to come back later; for `SHED_SECONDS`, whatever is read.
+- `shed`: new requests are turned away, to come back later, and no prefix is kept; for
+  `SHED_SECONDS`, whatever is read.
 - `renew`: the process is replaced and live streams go on in the new one; until the caller says
   `renewed`, `RENEW_SECONDS` at most.
 - `unreachable`: a fresh process held too much as well, so nothing is done that costs anybody
@@ -159,9 +160,9 @@ class PressureLadder:
     def _pressed(self, reading: Reading, now: float) -> list[Action]:
         """Above the budget: begin, wait, try again, or climb."""
         patience = SWEEP_SECONDS if self._rung is Rung.UNREACHABLE else TRY_SECONDS
-        if self._rung is Rung.SHED or now - self._tried < patience:
+        if now - self._tried < patience:
             return []
-        if self._rung is Rung.UNREACHABLE:
+        if self._rung in (Rung.SHED, Rung.UNREACHABLE):
             self._tried = now
             return [Evict(0)]
         if self._rung is Rung.REST:
