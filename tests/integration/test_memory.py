@@ -12,8 +12,8 @@ import httpx
 import psutil
 from served import PATIENCE, Served, serving, until
 
-#: Kept prefixes and the caches of the streams below take twice this.
-ROOM_BYTES = 60 * 1024 * 1024
+#: Kept prefixes and the caches of the streams below take several times this.
+ROOM_BYTES = 32 * 1024 * 1024
 LIMIT = 8
 #: Most of a context, so that a stream holds much; the second half differs.
 SHARED, OWN, OUTPUT = 4_000, 3_000, 64
