@@ -32,6 +32,7 @@ class Dispatcher:
         registry: StreamRegistry,
         deadline_seconds: float,
         clock: Callable[[], float],
+        shed_seconds: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self.queue = queue
         self.draining = False
@@ -39,6 +40,7 @@ class Dispatcher:
         self._registry = registry
         self._deadline_seconds = deadline_seconds
         self._clock = clock
+        self._shed_seconds = shed_seconds
         self.streams: dict[int, Stream] = {}
         self._uids = count(1)
         self._idle = asyncio.Event()
@@ -52,7 +54,8 @@ class Dispatcher:
         """Refuse a request that cannot be served now.
 
         Raises:
-            ApiError: 503 without a ready replica, or while the engine drains.
+            ApiError: 503 without a ready replica, while the engine drains, or while memory
+                is short and newcomers are shed.
         """
         if self.draining:
             raise ApiError(
@@ -65,6 +68,14 @@ class Dispatcher:
         if not self._runtime.accepting:
             raise ApiError(
                 status=503, message="the model is not ready", code="not_ready", retry_after=1
+            )
+        if seconds := self._shed_seconds():
+            raise ApiError(
+                status=503,
+                message="the engine is short of memory",
+                code="memory_pressure",
+                retry_after=ceil(seconds),
+                shed=self._runtime.ready,
             )
 
     def open(self, streams: Sequence[Stream]) -> None:

@@ -19,6 +19,7 @@ from engine.server.dispatch import Dispatcher
 from engine.server.errors import ApiError
 from engine.server.features import Features, wants_http2
 from engine.server.flow import AGGREGATE_SECONDS, FlowMetrics
+from engine.server.memory import MemoryWatch
 from engine.server.metrics import Build, Live, Metrics
 from engine.server.observing import Observing
 from engine.server.parts import Call, Clocks, Codec, Http2Port, Ports
@@ -72,6 +73,13 @@ class Engine:
         self.features = Features(config, settings.states(), engine_id)
         self.registry = StreamRegistry(_listener_failed)
         self.registry.add_listener(self.features.ended)
+        self.memory = MemoryWatch(
+            runtime,
+            config.runtime.memory_bytes,
+            floor=config.governor.min_limit,  # the fewest streams that are worth an engine
+            clock=self.clocks.now,
+        )
+        self._own_limit = config.admission.limit  # before what the memory allows
         self.dispatcher = Dispatcher(
             runtime=runtime,
             queue=AdmissionQueue(
@@ -83,6 +91,7 @@ class Engine:
             registry=self.registry,
             deadline_seconds=config.admission.deadline_seconds,
             clock=self.clocks.now,
+            shed_seconds=self.memory.shed_seconds,
         )
         self.metrics = Metrics(
             self._live(), self._build(), [slo.name for slo in config.qos.policies]
@@ -99,11 +108,12 @@ class Engine:
             flow=self.flow,
             registry=self.registry,
             features=self.features,
-            queue=self.dispatcher.queue,
+            at_limit=lambda: self.dispatcher.queue.running >= self._own_limit,
             runtime=runtime,
             patience=config.governor.target_ttft_ms / 1000,
             clock=self.clocks.now,
         )
+        self.metrics.registry.register(self.memory)
         self._show_flags()
 
     @property
@@ -194,10 +204,10 @@ class Engine:
         self._show_flags()
 
     def update_limit(self) -> None:
-        """Bring the limit up to date with the governor or the configuration."""
-        queue = self.dispatcher.queue
-        limit = self.features.limit(queue.limit, self.clocks.now(), self.clocks.wall())
-        self.dispatcher.set_limit(limit)
+        """Bring the limit up to date with the governor or the configuration, and the memory."""
+        now, wall = self.clocks.now(), self.clocks.wall()
+        self._own_limit = self.features.limit(self._own_limit, now, wall)
+        self.dispatcher.set_limit(self.memory.capped(self._own_limit))
 
     async def tick(self) -> None:
         """Do what time alone brings: see `on_tick`. Runs until cancelled."""
@@ -214,6 +224,10 @@ class Engine:
         )
         self.connections.sweep(now, late=2 * TICK_SECONDS)
         self.registry.export(self.dispatcher.queue.limit, now)
+
+    async def watch_memory(self) -> None:
+        """Keep the runtime's processes within their memory. Runs until cancelled."""
+        await self.memory.run(lambda: self._own_limit)
 
     async def watch_slos(self) -> None:
         """Evaluate the SLOs at their interval. Runs until cancelled."""
@@ -247,7 +261,12 @@ class Engine:
     def abort(self) -> None:
         """End every live stream with an error event."""
         self.dispatcher.abort(
-            ApiError(status=503, message="the engine stopped before the end", code="stopped")
+            ApiError(
+                status=503,
+                message="the engine stopped before the end",
+                code="stopped",
+                retry_after=1,
+            )
         )
 
     def _live(self) -> Live:

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable, Sequence
 
-from engine.core.admission import AdmissionQueue
 from engine.core.flags import TTFT_PIPELINE
 from engine.core.registry import StreamRegistry
 from engine.runtime.interface import Runtime
@@ -21,6 +20,8 @@ class Observing:
     """The `streams.Observer` of every stream, and the account of every request.
 
     Args:
+        at_limit: whether as many streams run as the governor lets. Fewer under memory pressure
+            are no reason for it to let more.
         patience: seconds after which a wait for a first token counts as slow, however it ends.
     """
 
@@ -31,7 +32,7 @@ class Observing:
         flow: FlowMetrics,
         registry: StreamRegistry,
         features: Features,
-        queue: AdmissionQueue,
+        at_limit: Callable[[], bool],
         runtime: Runtime,
         patience: float,
         clock: Callable[[], float],
@@ -40,7 +41,7 @@ class Observing:
         self._flow = flow
         self._registry = registry
         self._features = features
-        self._queue = queue
+        self._at_limit = at_limit
         self._runtime = runtime
         self._patience = patience
         self._clock = clock
@@ -50,8 +51,8 @@ class Observing:
         times = stream.times
         self._metrics.arm(stream.flags).ttft.observe(now - times.arrived)
         if times.submitted is not None:
-            at_limit = self._queue.running >= self._queue.limit
-            self._features.first_text(now - times.submitted, now, at_limit=at_limit)
+            waited = now - times.submitted
+            self._features.first_text(waited, now, at_limit=self._at_limit())
 
     def tokens(self, stream: Stream, now: float, count: int) -> None:
         """Output tokens that went out."""

@@ -36,6 +36,14 @@ class ReplicaStatus(Struct, frozen=True, kw_only=True):
     streams: int
 
 
+class MemoryStatus(Struct, frozen=True, kw_only=True):
+    """What the runtime process that holds most holds, what it may, and what is done about it."""
+
+    bytes: int
+    budget: int
+    rung: str
+
+
 class Endpoints(Struct, frozen=True, kw_only=True):
     """Where the engine answers, and to what: so that clients need not guess."""
 
@@ -54,6 +62,7 @@ class Status(Struct, frozen=True, kw_only=True):
     replicas: list[ReplicaStatus]
     limit: int
     queue: int
+    memory: MemoryStatus
     streams_in_flight: int
     engine_version: str
     commit: str
@@ -75,6 +84,7 @@ def status(engine: Engine, routes: Sequence[str]) -> Status:
         ],
         limit=engine.dispatcher.queue.limit,
         queue=engine.dispatcher.queue.waiting,
+        memory=msgspec.convert(engine.memory.view(), MemoryStatus),
         streams_in_flight=engine.registry.counts().live,
         engine_version=__version__,
         commit=engine.commit,

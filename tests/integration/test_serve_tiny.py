@@ -2,14 +2,13 @@
 
 import os
 import shutil
-import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
-from served import PATIENCE, QUESTION, SERVE, Served, alive, serving, until
+from served import PATIENCE, QUESTION, SERVE, Served, serving
 
 from engine.runtime.models import resolve_model
 
@@ -69,34 +68,6 @@ def test_the_second_port_speaks_http2_and_is_announced(engine: Served) -> None:
     endpoints = engine.status()["endpoints"]
     assert isinstance(endpoints, dict)
     assert endpoints["http2"] == engine.h2_url
-
-
-def test_sigterm_lets_a_stream_finish_and_leaves_nothing(tmp_path: Path) -> None:
-    with serving(tmp_path) as served, served.client() as client:
-        children = served.children()
-        assert children
-        stream = client.chat.completions.create(
-            model="tiny",
-            messages=QUESTION,
-            max_tokens=400,
-            stream=True,
-            extra_body={"ignore_eos": True},
-        )
-        chunks = iter(stream)
-        next(chunks)
-        served.process.send_signal(signal.SIGTERM)
-        reasons = [chunk.choices[0].finish_reason for chunk in chunks]
-        assert reasons[-1] == "length"
-        assert served.process.wait(PATIENCE) == 0
-        assert not any(child.is_running() for child in children)
-
-
-def test_sigkill_of_the_front_end_leaves_no_child(tmp_path: Path) -> None:
-    with serving(tmp_path) as served:
-        children = served.children()
-        assert children
-        served.process.kill()
-        until(lambda: not any(alive(child) for child in children))
 
 
 def fails(*options: str) -> tuple[int, str]:
