@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,8 +8,10 @@ from hypothesis import strategies as st
 from mlx_lm.models import gemma3_text, mamba2
 from mlx_lm.models.cache import ChunkedKVCache
 
-from engine.runtime import kv, memory
+from engine.config import RuntimeConfig
+from engine.runtime import kv, memory, worker
 from engine.runtime.adapter import Adapter
+from engine.runtime.child import worker_options
 from engine.runtime.kv import STEP, KvBudget, LayerCost, measure
 from engine.runtime.messages import Token
 from engine.runtime.prefill import MAX_CHUNK
@@ -188,6 +191,13 @@ def test_without_a_figure_a_process_takes_its_share_of_half_of_what_is_free(
     assert kv.budget(model(), None, replicas=1).total == 1 << 29
     assert kv.budget(model(), None, replicas=2).total == 1 << 28
     assert kv.budget(model(), 1 << 20, replicas=2).total == 1 << 20
+
+
+@pytest.mark.parametrize(("given", "passed"), [(None, None), (1 << 20, 1 << 20)])
+def test_the_configured_budget_reaches_the_process(given: int | None, passed: int | None) -> None:
+    options = worker_options(Path("m"), RuntimeConfig(kv_bytes=given, replicas=3), 0, epoch=1)
+    parsed = worker._parse(["--fd=3", "--parent=4", *options])
+    assert (parsed.kv_bytes, parsed.replicas) == (passed, 3)
 
 
 def test_a_budget_without_room_for_a_token_is_an_error_that_names_the_key() -> None:
