@@ -194,9 +194,8 @@ class Adapter:
         """One turn of the generator, with the chunk that fits; learn what its prefill took."""
         unread = self._unread()
         budget = self._pace.budget(decoding=len(unread) < self.rows)
-        with self._generator.stats() as stats:
-            prefills, tokens = self._generator.next_with_chunk(chunk(unread, budget))
-        self._pace.observe(stats.prompt_tokens, stats.prompt_time)
+        prefills, tokens, read, seconds = self._generator.next_with_chunk(chunk(unread, budget))
+        self._pace.observe(read, seconds)
         return prefills, tokens
 
     def _admit(self) -> None:

@@ -13,6 +13,7 @@ import mlx.core as mx
 from mlx_lm.generate import BatchGenerator, GenerationBatch, PromptProcessingBatch
 from mlx_lm.sample_utils import greedy_sampler
 
+from engine.runtime.kv import grow_by_steps
 from engine.runtime.sampling import Detail, Row, choose
 from engine.runtime.stream import Kept
 
@@ -126,10 +127,23 @@ class Generator(BatchGenerator):  # type: ignore[misc]  # mlx-lm is half annotat
         )
         self._generation_batch = prefill.decoding.empty(model, greedy_sampler)
 
-    def next_with_chunk(self, chunk: int) -> tuple[list[Any], list[Any]]:
-        """`next`, reading at most `chunk` prompt tokens of each row."""
+    def _make_batch(self, n: int) -> Any:
+        batch = super()._make_batch(n)
+        grow_by_steps(batch.prompt_cache)
+        return batch
+
+    def next_with_chunk(self, chunk: int) -> tuple[list[Any], list[Any], int, float]:
+        """`next`, reading at most `chunk` prompt tokens of each row.
+
+        Returns:
+            What was read, what was drawn, the number of prompt tokens read, and the seconds
+            that it took.
+        """
         self.prefill_step_size = self._prompt_batch.prefill_step_size = chunk
-        return cast("tuple[list[Any], list[Any]]", self.next())
+        counters = self._counters  # `stats` copies all of them twice
+        tokens, seconds = counters.prompt_tokens, counters.prompt_time
+        prefills, drawn = self.next()
+        return prefills, drawn, counters.prompt_tokens - tokens, counters.prompt_time - seconds
 
     def take_out(self, row: int, *, keep: bool) -> Kept | None:
         """Remove a row. With `keep` return its cache, not computed yet; None before it has one."""

@@ -78,6 +78,7 @@ class Stream:
     Attributes:
         arrival: its place in the order of arrival.
         output: every output token, those of an earlier process included.
+        most: tokens that its row holds in the end, if nothing stops it.
         row: the generator's id of its row; None while it waits or is paused.
         unread: prompt tokens before its next output token; 0 while it decodes.
         cached: prompt tokens that came from the prefix store.
@@ -87,6 +88,7 @@ class Stream:
     request: Submit
     arrival: int
     output: list[int] = field(init=False)
+    most: int = field(init=False)
     row: int | None = None
     paused: bool = False
     unread: int = 0
@@ -95,6 +97,7 @@ class Stream:
 
     def __post_init__(self) -> None:
         self.output = list(self.request.emitted)
+        self.most = len(self.request.prompt) + self.request.max_tokens
 
     @property
     def uid(self) -> int:
@@ -110,11 +113,6 @@ class Stream:
     def length(self) -> int:
         """How many tokens that is."""
         return len(self.request.prompt) + len(self.output)
-
-    @property
-    def most(self) -> int:
-        """Tokens that its row holds in the end, if nothing stops it."""
-        return len(self.request.prompt) + self.request.max_tokens
 
     def begin(self, row: int, kept: Kept) -> None:
         """Take a row that starts behind `kept`."""

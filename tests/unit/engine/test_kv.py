@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,16 +8,16 @@ from hypothesis import strategies as st
 from mlx_lm.models import gemma3_text, mamba2
 from mlx_lm.models.cache import ChunkedKVCache
 
-from engine.runtime import kv, memory
+from engine.config import RuntimeConfig
+from engine.runtime import kv, memory, worker
 from engine.runtime.adapter import Adapter
-from engine.runtime.kv import KvBudget, LayerCost, measure
+from engine.runtime.child import worker_options
+from engine.runtime.kv import STEP, KvBudget, LayerCost, measure
 from engine.runtime.messages import Token
 from engine.runtime.prefill import MAX_CHUNK
 
 #: Of the model in `adapter_runs`: two layers, keys and values, 16 numbers of 4 bytes each.
 TOKEN_BYTES = 2 * 2 * 16 * 4
-STEP = 256
-
 PREFILL_ROWS = 4
 
 
@@ -28,6 +29,14 @@ def budget(tokens: int) -> KvBudget:
 def test_what_a_token_takes_is_read_off_the_real_caches() -> None:
     assert measure(model()) == [LayerCost(0, TOKEN_BYTES // 2, STEP, None)] * 2
     assert budget(0).needed(3, 100) == 3 * (100 + STEP - 1) * TOKEN_BYTES
+
+
+def test_the_caches_of_a_batch_grow_by_our_step() -> None:
+    under_test = adapter()
+    under_test.submit(request(1, [9] * 10))
+    while not under_test.step().tokens:
+        pass
+    assert under_test.kv_bytes == STEP * TOKEN_BYTES
 
 
 def test_a_sliding_window_stops_growing() -> None:
@@ -122,7 +131,7 @@ def test_short_rows_alone_are_not_kept_out() -> None:
 
 
 def test_a_stream_that_never_fits_is_refused_at_once_with_both_numbers() -> None:
-    allowed = budget(400)
+    allowed = budget(200)
     under_test = adapter(kv=allowed, max_rows=1)
     under_test.submit(request(1, [9]))
     under_test.step()
@@ -136,7 +145,7 @@ def test_a_stream_that_never_fits_is_refused_at_once_with_both_numbers() -> None
 
 
 def test_a_refusal_outlives_a_failed_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    under_test = adapter(kv=budget(400))
+    under_test = adapter(kv=budget(200))
     under_test.submit(request(1, [9]))
     under_test.submit(request(2, [5] * 200))
     with monkeypatch.context() as broken:
@@ -184,8 +193,15 @@ def test_without_a_figure_a_process_takes_its_share_of_half_of_what_is_free(
     assert kv.budget(model(), 1 << 20, replicas=2).total == 1 << 20
 
 
+@pytest.mark.parametrize(("given", "passed"), [(None, None), (1 << 20, 1 << 20)])
+def test_the_configured_budget_reaches_the_process(given: int | None, passed: int | None) -> None:
+    options = worker_options(Path("m"), RuntimeConfig(kv_bytes=given, replicas=3), 0, epoch=1)
+    parsed = worker._parse(["--fd=3", "--parent=4", *options])
+    assert (parsed.kv_bytes, parsed.replicas) == (passed, 3)
+
+
 def test_a_budget_without_room_for_a_token_is_an_error_that_names_the_key() -> None:
-    with pytest.raises(ValueError, match=r"runtime\.kv_bytes 1000: one row takes 65536 bytes"):
+    with pytest.raises(ValueError, match=r"runtime\.kv_bytes 1000: one row takes 16384 bytes"):
         kv.budget(model(), 1000, replicas=1)
 
 

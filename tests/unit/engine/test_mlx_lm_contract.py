@@ -50,13 +50,12 @@ RELIED_ON: dict[str, dict[str, str]] = {
         "mlx_lm.generate:PromptProcessingBatch.empty": "d4e3d57dc1f6",
     },
     (
-        "the adapter hands over no more rows than there are places, learns from `stats`, and "
+        "the adapter hands over no more rows than there are places, learns from the counters, and "
         "takes rows out by `_find_uids` and `remove`: compare the order inside `_next`, the "
         "stages, and what `remove` returns"
     ): {
         "mlx_lm.generate:BatchGenerator.__init__": "4ba63a2bd86d",
         "mlx_lm.generate:BatchGenerator.close": "e30472950864",
-        "mlx_lm.generate:BatchGenerator.stats": "e811da8e1448",
         "mlx_lm.generate:BatchGenerator.insert": "5b236b69763f",
         "mlx_lm.generate:BatchGenerator.insert_segments": "2547bef2d1ee",
         "mlx_lm.generate:BatchGenerator._find_uids": "4131742e1aee",
@@ -67,8 +66,6 @@ RELIED_ON: dict[str, dict[str, str]] = {
         "mlx_lm.generate:BatchGenerator.next": "71cd3562ad46",
         "mlx_lm.generate:BatchGenerator.prompt_cache_nbytes": "4ece837eb651",
         "mlx_lm.generate_utils:BatchCounters": "e49b72f261e0",
-        "mlx_lm.generate_utils:BatchCountersSnapshot": "9a49b73eff7b",
-        "mlx_lm.generate_utils:BatchStats": "6a89de1f9e53",
     },
     (
         "an end token is a stop sequence of one token, whose matcher keeps nothing between "
@@ -207,10 +204,9 @@ def test_what_cannot_begin_is_refused_before_anything_changes(
 
 def test_work_is_counted_as_it_is_done(generator: Any) -> None:
     insert(generator, [[5] * 16])
-    with generator.stats() as stats:
-        generator.next()
-    assert stats.prompt_tokens == 15  # the last one is read by decoding
-    assert stats.prompt_time > 0
+    generator.next()
+    assert generator._counters.prompt_tokens == 15  # the last one is read by decoding
+    assert generator._counters.prompt_time > 0
 
 
 def test_the_chunk_can_be_set_for_every_turn() -> None:
