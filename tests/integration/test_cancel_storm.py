@@ -299,8 +299,7 @@ def test_a_storm_of_cancels_leaves_nothing_and_harms_no_other_request(tmp_path: 
     outcomes = {name: total(now, "phase5_requests_total", outcome=name) for name in OUTCOMES}
     finished = asked // 2 + len(PROMPTS)
     assert outcomes["ok"] >= finished  # one that leaves with the last token may count as served
-    assert outcomes["failed"] == outcomes["cut"] == outcomes["shed"] == outcomes["rejected"] == 0
-    assert outcomes["cancelled"] > 0
+    assert {name for name, count in outcomes.items() if count} == {"ok", "cancelled"}, outcomes
     for process in zip(*memory, strict=True):
         assert leak(process) <= 0, process
 
