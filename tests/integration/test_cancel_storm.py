@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+import time
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -19,11 +20,16 @@ from probe import HOST, Holdings, Probe, body, eventually, full, head, probing, 
 from pyreqwest.client import Client, ClientBuilder
 from served import PATIENCE
 
+from engine.core.aggregates import WINDOW_SECONDS
+
 #: Fewer slots than requests at once, so that some are always in the queue.
 YAML = "admission: {limit: 12, queue: 400, deadline_seconds: 100}\n"
 AT_ONCE = 30
 REQUESTS = 1_000 if full() else 200  #: half of them over each protocol
 ROUNDS = 20
+#: The engine remembers who ended within its windows, about 1 KB each. Unscaled that is more
+#: than noise, so the windows have to be full before memory is looked at.
+WARM_SECONDS = WINDOW_SECONDS if full() else 0.0
 TOKENS = 24
 #: Some are read in one chunk, some take a score of them: a prefill that can be cut short.
 PROMPTS = ("Once", "Twice upon a time", "abc " * 100, "word " * 300, "x y z " * 200)
@@ -261,22 +267,26 @@ def test_a_storm_of_cancels_leaves_nothing_and_harms_no_other_request(tmp_path: 
             await asyncio.gather(storms[0].rage(part[:half]), storms[1].rage(part[half:]))
             await asyncio.to_thread(eventually, probe.idle, "nothing is left of a round")
 
-        async def rounds() -> Holdings:
-            await rage(plans(2 * AT_ONCE))  # what is made once and kept is made here
+        async def rounds() -> tuple[Holdings, int]:
+            """What is held before the storm, and the requests that warmed the engine up."""
+            warm, end = 0, time.monotonic() + WARM_SECONDS
+            while not warm or time.monotonic() < end:
+                await rage(plans(2 * AT_ONCE))  # what is made once and kept is made here
+                warm += 2 * AT_ONCE
             before = probe.holdings()
             for number in range(ROUNDS):
                 await rage(every[number * size : (number + 1) * size])
                 memory.append(resident(probe))
-            return before
+            return before, warm
 
         with asyncio.Runner() as runner:
-            before = runner.run(rounds())
+            before, warm = runner.run(rounds())
             eventually(lambda: no_more(probe.holdings(), before), f"no more is held than {before}")
             for storm in storms:
                 runner.run(storm.wire.aclose())
         now = probe.samples()
 
-    asked = len(every) + 2 * AT_ONCE
+    asked = len(every) + warm
     for storm in storms:
         assert [prompt for prompt, got in storm.texts if got != expected[prompt]] == []
         assert set(storm.left) == set(PHASES)
@@ -289,8 +299,7 @@ def test_a_storm_of_cancels_leaves_nothing_and_harms_no_other_request(tmp_path: 
     outcomes = {name: total(now, "phase5_requests_total", outcome=name) for name in OUTCOMES}
     finished = asked // 2 + len(PROMPTS)
     assert outcomes["ok"] >= finished  # one that leaves with the last token may count as served
-    assert outcomes["failed"] == outcomes["cut"] == outcomes["shed"] == outcomes["rejected"] == 0
-    assert outcomes["cancelled"] > 0
+    assert {name for name, count in outcomes.items() if count} == {"ok", "cancelled"}, outcomes
     for process in zip(*memory, strict=True):
         assert leak(process) <= 0, process
 

@@ -95,7 +95,7 @@ def run(make_bench: Any, fake_runtime: Any, story: Story, **body: Any) -> Any:
 
     asyncio.run(main())
     counts = bench.engine.registry.counts()
-    assert (counts.live, counts.admitted) == (0, 1)
+    assert (counts.live, counts.admitted) == (0, body.get("n", 1))
     assert bench.engine.connections.sending == 0
     return bench
 
@@ -196,6 +196,26 @@ def test_a_client_that_takes_nothing_for_too_long_is_dropped_with_its_reason(
     assert "request mine: dropped after 20 output tokens: slow_reader" in caplog.text
     assert bench.runtime.cancelled == [1]
     assert bench.engine.dispatcher.queue.running == 0
+
+
+def test_all_choices_of_a_client_that_takes_nothing_stand_still_and_end_together(
+    make_bench: Any, fake_runtime: Any
+) -> None:
+    events = []
+
+    async def story(bench: Any, _client: Any, clock: Clock) -> None:
+        bench.engine.registry.add_listener(events.append)
+        for uid in (1, 2):
+            bench.runtime.tell(uid, "x" * 16)
+        await turns()
+        assert bench.runtime.paused == {1, 2}
+        tick(bench, clock, 10)
+        await turns()
+        assert not bench.runtime.live
+
+    bench = run(make_bench, fake_runtime, story, n=2)
+    assert [(event.kind, event.reason) for event in events] == [("cancelled", "slow_reader")] * 2
+    assert bench.metric("phase5_streams_dropped_total", reason="slow_reader") == 1
 
 
 def test_a_client_that_takes_a_little_now_and_then_is_kept(
