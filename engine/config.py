@@ -102,6 +102,9 @@ class RuntimeConfig(Section):
     prefill_rows: Count = 8
     replicas: Count = 1
     backend: Literal["local", "tls", "ray"] = "local"
+    link_host: str = "127.0.0.1"
+    link_port: Port = 0
+    ray_address: str = "local"
     kv_bytes: Count | None = None
     memory_bytes: Count | None = None
 

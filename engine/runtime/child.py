@@ -15,9 +15,9 @@ from typing import Final, Protocol
 
 from engine.config import RuntimeConfig
 from engine.runtime import blas
-from engine.runtime.framing import Decoder, FrameError, encode, from_runtime
 from engine.runtime.interface import RuntimeStartError
-from engine.runtime.messages import FromRuntime, Stop, ToRuntime
+from engine.runtime.link import Link, OnFrame
+from engine.runtime.messages import Stop, ToRuntime
 from engine.runtime.models import ModelFiles
 
 log = logging.getLogger("engine.runtime.child")
@@ -43,8 +43,6 @@ _DYING_SECONDS: Final = 2.0
 _FROM_OUTSIDE: Final = frozenset(
     {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT}
 )
-
-OnFrame = Callable[[FromRuntime], None]
 
 
 class Blame(StrEnum):
@@ -95,16 +93,15 @@ class Process:
     the event loop must run in a thread that lives as long as the runtime.
     """
 
-    def __init__(
-        self, process: subprocess.Popen[bytes], transport: asyncio.Transport, link: "_Link"
-    ) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], link: Link) -> None:
         self.pid = process.pid
         self.ended = link.ended
         self._process = process
-        self._transport = transport
+        self._link = link
         self._oom_kills = _oom_kills()
         self._lines: deque[str] = deque(maxlen=_TAIL_LINES)
-        self._reader = asyncio.create_task(self._read_output())
+        #: Done when the process has closed its output, which it does when it ends.
+        self.output = asyncio.create_task(self._read_output())
 
     @classmethod
     async def start(
@@ -117,24 +114,16 @@ class Process:
         """Start a process with these `worker_options`; it is not ready before its `Ready`."""
         ours, theirs = socket.socketpair()
         with ours, theirs:
-            command = [*worker, f"--fd={theirs.fileno()}", f"--parent={os.getpid()}", *options]
-            process = subprocess.Popen(  # noqa: ASYNC220, S603  # returns at once; our own program
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                pass_fds=[theirs.fileno()],
-                env=environment,
-            )
-            link = _Link(on_frame)
+            arguments = [f"--fd={theirs.fileno()}", *options]
+            process = launch([*worker, *arguments], environment, pass_fds=[theirs.fileno()])
+            link = Link(on_frame)
             loop = asyncio.get_running_loop()
-            transport, _ = await loop.create_unix_connection(lambda: link, sock=ours.dup())
-        return cls(process, transport, link)
+            await loop.create_unix_connection(lambda: link, sock=ours.dup())
+        return cls(process, link)
 
     def send(self, message: ToRuntime) -> None:
         """Queue a message; dropped when the connection is over."""
-        if not self._transport.is_closing():
-            self._transport.write(encode(message))
+        self._link.send(message)
 
     def tail(self) -> str:
         """The last lines of its output and how it ended, condensed to one line."""
@@ -181,8 +170,8 @@ class Process:
     async def _gone(self) -> None:
         """Wait for the process, then for the rest of its output."""
         await asyncio.to_thread(self._process.wait)
-        self._transport.close()
-        await self._reader
+        self._link.abort()
+        await self.output
 
     def _signal(self, number: signal.Signals) -> None:
         if self._process.poll() is None:
@@ -207,27 +196,18 @@ class Process:
             transport.close()
 
 
-class _Link(asyncio.Protocol):
-    """The connection: bytes to frames, and the one moment when it ends."""
-
-    def __init__(self, on_frame: OnFrame) -> None:
-        self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._on_frame = on_frame
-        self._decoder: Decoder[FromRuntime] = from_runtime()
-
-    def data_received(self, data: bytes) -> None:
-        try:
-            for frame in self._decoder.feed(data):
-                self._on_frame(frame)
-        except FrameError as error:
-            self._end(str(error))
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._end(f"connection lost: {exc}" if exc else "the process ended")
-
-    def _end(self, reason: str) -> None:
-        if not self.ended.done():
-            self.ended.set_result(reason)
+def launch(
+    command: Sequence[str], environment: Mapping[str, str], pass_fds: Sequence[int] = ()
+) -> subprocess.Popen[bytes]:
+    """Start a worker as a child of this process; what it prints comes by a pipe."""
+    return subprocess.Popen(  # noqa: S603  # our own program
+        [*command, f"--parent={os.getpid()}"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        pass_fds=pass_fds,
+        env=environment,
+    )
 
 
 def _is_stopped(pid: int) -> bool:
@@ -254,17 +234,25 @@ def _ending(status: int | None) -> str:
 
 def local(model: ModelFiles, config: RuntimeConfig, prefix_bytes: int) -> Spawn:
     """Processes of this machine, connected by a socket pair."""
-    size = sum(file.stat().st_size for file in model.path.glob("*.safetensors"))
 
     async def spawn(epoch: int, on_frame: OnFrame) -> Child:
-        try:
-            environment = blas.child_environment(size)
-        except blas.BlasError as error:
-            raise RuntimeStartError(str(error)) from error
         options = worker_options(model.path, config, prefix_bytes, epoch)
-        return await Process.start(options, environment, on_frame)
+        return await Process.start(options, worker_environment(model), on_frame)
 
     return spawn
+
+
+def worker_environment(model: ModelFiles) -> dict[str, str]:
+    """The environment of a process that serves a model.
+
+    Raises:
+        RuntimeStartError: `PHASE5_BLAS` names something that is not there.
+    """
+    size = sum(file.stat().st_size for file in model.path.glob("*.safetensors"))
+    try:
+        return blas.child_environment(size)
+    except blas.BlasError as error:
+        raise RuntimeStartError(str(error)) from error
 
 
 def worker_options(model: Path, config: RuntimeConfig, prefix_bytes: int, epoch: int) -> list[str]:

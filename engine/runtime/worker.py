@@ -1,5 +1,8 @@
 """The runtime process: `python -P -m engine.runtime.worker`, started by the supervisor.
 
+It is reached over an inherited socket, or dials in over TLS (`dialling`). A Ray actor calls
+`serve` in a process that Ray started.
+
 The main thread owns the model and everything of mlx (`serving`). A second thread reads
 messages into the inbox and ends the process when the front end is gone; it runs before mlx
 is even imported, so that no orphan remains at any time.
@@ -40,13 +43,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _reset_signals()
     _die_with(options.parent)
     _log_to_stderr()
-    link = socket.socket(fileno=options.fd)
+    link = _dial() if options.fd is None else socket.socket(fileno=options.fd)
+    return EXIT_CANNOT_START if link is None else _serve(options, link)
+
+
+def serve(link: socket.socket, arguments: Sequence[str]) -> int:
+    """Serve `worker_options` over a connection, in a process that somebody else looks after."""
+    return _serve(_parse(arguments), link)
+
+
+def _dial() -> socket.socket | None:
+    from engine.runtime.dialling import Invitation, dial
+
+    try:
+        return dial(Invitation.accept(os.environ))
+    except OSError as error:
+        log.error("cannot reach the front end: %s", error)  # noqa: TRY400  # one line
+        return None
+
+
+def _serve(options: argparse.Namespace, link: socket.socket) -> int:
     inbox: Inbox = SimpleQueue()
     Thread(target=_read, args=(link, inbox), name="reader", daemon=True).start()
-    return _serve(options, link, inbox)
-
-
-def _serve(options: argparse.Namespace, link: socket.socket, inbox: "Inbox") -> int:
     leave_out_transformers()
     from engine.runtime.serving import Worker, load
 
@@ -109,7 +127,9 @@ def _log_to_stderr() -> None:
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="engine.runtime.worker")
     parser.add_argument("--model", type=Path, required=True)
-    for name in ("fd", "parent", "epoch", "max-rows", "prefill-chunk", "prefill-rows"):
+    parser.add_argument("--fd", type=int)  # without it the process dials in
+    parser.add_argument("--parent", type=int)  # only a process of our own has one
+    for name in ("epoch", "max-rows", "prefill-chunk", "prefill-rows"):
         parser.add_argument(f"--{name}", type=int, required=True)
     parser.add_argument("--prefix-bytes", type=int, required=True)
     parser.add_argument("--kv-bytes", type=int)  # none: a share of what is free

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Final
 import uvloop
 
 from engine.config import ConfigError
+from engine.runtime.backends import make_pool
 from engine.runtime.interface import Runtime, RuntimeStartError
 from engine.runtime.models import ModelError
-from engine.runtime.supervisor import Supervisor
 from engine.server import logs
 from engine.server.options import Plan, ServeOptions, UsageError, resolve
 from engine.server.settings import engine_id
@@ -93,9 +93,9 @@ async def _serve_logged(plan: Plan, starting: _Starting) -> int:
 
 async def _serve(plan: Plan, starting: _Starting) -> int:
     stop = _StopSignals()
-    sock = bind(plan.host, plan.port)
     config = plan.settings.config
-    runtime = Supervisor(plan.model, config.runtime, config.ttft_pipeline.prefix_bytes)
+    runtime = make_pool(plan.model, config.runtime, config.ttft_pipeline.prefix_bytes)
+    sock = bind(plan.host, plan.port)
     begun = asyncio.create_task(runtime.start())
     front = None
     try:

@@ -1,0 +1,28 @@
+"""What every process of a pool serves, wherever it runs."""
+
+from dataclasses import dataclass
+
+from engine.config import RuntimeConfig
+from engine.runtime.child import worker_environment, worker_options
+from engine.runtime.models import ModelFiles
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """A model and how it is served."""
+
+    model: ModelFiles
+    config: RuntimeConfig
+    prefix_bytes: int
+
+    def options(self, epoch: int) -> list[str]:
+        """The arguments of a process."""
+        return worker_options(self.model.path, self.config, self.prefix_bytes, epoch)
+
+    def environment(self) -> dict[str, str]:
+        """The environment of a process.
+
+        Raises:
+            RuntimeStartError: see `worker_environment`.
+        """
+        return worker_environment(self.model)
