@@ -34,7 +34,7 @@ class Backend(Ground, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LocalBackend:
-    """Child processes over socket pairs, as a supervisor starts them by itself."""
+    """Child processes over socket pairs."""
 
     work: Work
 
@@ -116,6 +116,6 @@ def make_pool(model: ModelFiles, config: RuntimeConfig, prefix_bytes: int) -> Po
     backend = make_backend(Work(model=model, config=config, prefix_bytes=prefix_bytes))
 
     def make(on_failed: Callable[[], None]) -> Supervisor:
-        return Supervisor(model, config, prefix_bytes, spawn=backend.spawn, on_failed=on_failed)
+        return Supervisor(backend.spawn, on_failed=on_failed)
 
     return Pool(make, config.replicas, backend)

@@ -232,16 +232,6 @@ def _ending(status: int | None) -> str:
     return f"exit status {status}" if status >= 0 else f"ended by {signal.Signals(-status).name}"
 
 
-def local(model: ModelFiles, config: RuntimeConfig, prefix_bytes: int) -> Spawn:
-    """Processes of this machine, connected by a socket pair."""
-
-    async def spawn(epoch: int, on_frame: OnFrame) -> Child:
-        options = worker_options(model.path, config, prefix_bytes, epoch)
-        return await Process.start(options, worker_environment(model), on_frame)
-
-    return spawn
-
-
 def worker_environment(model: ModelFiles) -> dict[str, str]:
     """The environment of a process that serves a model.
 

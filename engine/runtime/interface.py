@@ -51,8 +51,8 @@ class StreamListener(Protocol):
         """The stream is lost; nothing follows."""
 
 
-class Runtime(Protocol):
-    """One model, served."""
+class Streaming(Protocol):
+    """One model, served by one process or by several."""
 
     @property
     def ready(self) -> bool:
@@ -87,14 +87,6 @@ class Runtime(Protocol):
     def evict(self, keep_bytes: int) -> None:
         """Shrink the prefix store of every process to this size, to give memory back."""
 
-    async def scale(self, replicas: int) -> None:
-        """Grow or shrink the pool to this many processes; streams that live lose nothing.
-
-        Raises:
-            RuntimeStartError: a new process does not start; those that serve go on.
-            ValueError: fewer than one.
-        """
-
     async def renew(self) -> None:
         """Replace every process by a fresh one, in turn; live streams go on in the new one."""
 
@@ -103,3 +95,15 @@ class Runtime(Protocol):
 
     async def stop(self) -> None:
         """End every process and wait until it is gone."""
+
+
+class Runtime(Streaming, Protocol):
+    """What the server serves with: a pool."""
+
+    async def scale(self, replicas: int) -> None:
+        """Grow or shrink the pool to this many processes; streams that live lose nothing.
+
+        Raises:
+            RuntimeStartError: a new process does not start; those that serve go on.
+            ValueError: fewer than one.
+        """

@@ -5,15 +5,15 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from engine.core.placing import Load, PrefixIndex
-from engine.runtime.interface import ReplicaState, Runtime, StreamListener
+from engine.runtime.interface import ReplicaState, StreamListener, Streaming
 from engine.runtime.messages import Prefill, Submit, Token
 
 #: States in which a replica serves no more, and does not come back by itself.
 _OVER: Final = (ReplicaState.FAILED, ReplicaState.STOPPED)
 
 
-class Supervised(Runtime, Protocol):
-    """One replica: a runtime whose live streams can be taken over."""
+class Supervised(Streaming, Protocol):
+    """One replica, whose live streams can be taken over."""
 
     def hand_over(self) -> list[tuple[Submit, StreamListener]]:
         """Take every live stream out, in order of arrival, each with what it emitted."""

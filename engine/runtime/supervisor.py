@@ -11,13 +11,11 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
-from engine.config import RuntimeConfig
 from engine.core.stall import StallLimit
-from engine.runtime.child import Blame, Child, Spawn, local
+from engine.runtime.child import Blame, Child, Spawn
 from engine.runtime.interface import Replica, ReplicaState, RuntimeStartError, StreamListener
 from engine.runtime.launcher import Launcher, News
 from engine.runtime.messages import Evict, Fault, Faulted, Step, Submit
-from engine.runtime.models import ModelFiles
 from engine.runtime.restarts import Restarts
 from engine.runtime.roster import OutOfOrderError, Roster
 
@@ -35,28 +33,22 @@ class Supervisor:
     """One replica of the model. Lives in one event loop.
 
     Args:
-        model: the files to serve.
-        config: rows and prefill limits.
-        prefix_bytes: budget of the prefix store.
+        spawn: starts its processes.
         on_failed: called once when the process stays down for good, before its streams fault;
             `hand_over` in it saves them.
-        spawn, restarts, stall: the process, the backoff and the silence that counts as death;
-            given by tests.
+        restarts, stall: the backoff, and the silence that counts as death; given by tests.
     """
 
     def __init__(
         self,
-        model: ModelFiles,
-        config: RuntimeConfig,
-        prefix_bytes: int,
+        spawn: Spawn,
         *,
         on_failed: Callable[[], None] | None = None,
-        spawn: Spawn | None = None,
         restarts: Restarts | None = None,
         stall: StallLimit | None = None,
     ) -> None:
         self._on_failed = on_failed
-        self._launcher = Launcher(spawn or local(model, config, prefix_bytes), self._on_news)
+        self._launcher = Launcher(spawn, self._on_news)
         self._restarts = restarts or Restarts()
         self._stall = stall or StallLimit()
         self._roster = Roster()
@@ -126,11 +118,6 @@ class Supervisor:
         """Shrink the prefix store of the process."""
         if self._child:
             self._child.send(Evict(keep_bytes=keep_bytes))
-
-    async def scale(self, replicas: int) -> None:
-        """One process is all that there is here; a pool has more."""
-        if replicas != 1:
-            raise ValueError(f"one supervisor keeps one process, asked for {replicas}")
 
     async def renew(self) -> None:
         """Replace the process by a fresh one and wait for it; live streams go on there.

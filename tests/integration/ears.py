@@ -14,10 +14,12 @@ import psutil
 from engine.config import RuntimeConfig
 from engine.core.stall import StallLimit
 from engine.runtime import blas
+from engine.runtime.backends import LocalBackend
 from engine.runtime.child import Child, OnFrame, Process, Spawn, worker_options
 from engine.runtime.messages import Prefill, Submit, Token
 from engine.runtime.models import ModelFiles
 from engine.runtime.supervisor import Supervisor
+from engine.runtime.work import Work
 
 #: Far above what anything here takes; a test that needs it has already failed.
 PATIENCE_SECONDS = 120.0
@@ -69,7 +71,8 @@ class Play(Protocol):
 
 
 async def play_scene(model: ModelFiles, scene: Scene, **options: Any) -> None:
-    supervisor = Supervisor(model, RuntimeConfig(), 1 << 24, **options)
+    spawn = options.pop("spawn", None) or local(model)
+    supervisor = Supervisor(spawn, **options)
     async with asyncio.timeout(PATIENCE_SECONDS):
         await supervisor.start()
         try:
@@ -78,6 +81,12 @@ async def play_scene(model: ModelFiles, scene: Scene, **options: Any) -> None:
             await supervisor.stop()
     assert supervisor.replicas()[0].pid is None
     assert psutil.Process().children() == []
+
+
+def local(model: ModelFiles, prefix_bytes: int = 1 << 24) -> Spawn:
+    """Processes as `phase5 serve` starts them by default."""
+    work = Work(model=model, config=RuntimeConfig(), prefix_bytes=prefix_bytes)
+    return LocalBackend(work).spawn
 
 
 def poisoned(model: ModelFiles) -> Spawn:

@@ -12,9 +12,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from ears import PATIENCE_SECONDS, Ear, Play, outputs, requests, submit_all
+from ears import PATIENCE_SECONDS, Ear, Play, local, outputs, requests, submit_all
 
-from engine.config import RuntimeConfig
 from engine.runtime.interface import ReplicaState, RuntimeStartError
 from engine.runtime.messages import Sampling, Submit
 from engine.runtime.models import ModelFiles
@@ -105,7 +104,7 @@ def test_a_runtime_that_does_not_obey_is_killed(play: Play) -> None:
 
 def test_a_folder_without_a_model_is_one_line_that_names_it(tmp_path: Path) -> None:
     model = ModelFiles(name="broken", path=tmp_path, sha256="", builtin=False)
-    supervisor = Supervisor(model, RuntimeConfig(), 0)
+    supervisor = Supervisor(local(model))
     with pytest.raises(RuntimeStartError) as caught:
         asyncio.run(supervisor.start())
     message = str(caught.value)
@@ -121,17 +120,20 @@ def test_a_blas_that_is_not_there_is_a_start_error(
     monkeypatch.setenv("PHASE5_BLAS", "/gone/libopenblas.so.0")
     monkeypatch.setattr(sys, "platform", "linux")
     with pytest.raises(RuntimeStartError, match="PHASE5_BLAS=/gone"):
-        asyncio.run(Supervisor(tiny, RuntimeConfig(), 0).start())
+        asyncio.run(Supervisor(local(tiny)).start())
 
 
 FRONT_END = """
     import asyncio
     from engine.config import RuntimeConfig
+    from engine.runtime.backends import LocalBackend
     from engine.runtime.models import resolve_model
     from engine.runtime.supervisor import Supervisor
+    from engine.runtime.work import Work
 
     async def main():
-        supervisor = Supervisor(resolve_model("tiny"), RuntimeConfig(), 0)
+        work = Work(model=resolve_model("tiny"), config=RuntimeConfig(), prefix_bytes=0)
+        supervisor = Supervisor(LocalBackend(work).spawn)
         await supervisor.start()
         print(supervisor.replicas()[0].pid, flush=True)
         await asyncio.Event().wait()

@@ -104,9 +104,6 @@ class FakeReplica:
     def evict(self, keep_bytes: int) -> None:
         self.kept.append(keep_bytes)
 
-    async def scale(self, replicas: int) -> None:
-        raise NotImplementedError
-
     async def renew(self) -> None:
         self.renewed += 1
         if self.ready:

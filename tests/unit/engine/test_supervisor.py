@@ -1,12 +1,10 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import msgspec
 import pytest
 
-from engine.config import RuntimeConfig
 from engine.core.stall import StallLimit
 from engine.runtime.child import Blame, OnFrame
 from engine.runtime.interface import ReplicaState, RuntimeStartError, StreamListener
@@ -24,11 +22,8 @@ from engine.runtime.messages import (
     Token,
     ToRuntime,
 )
-from engine.runtime.models import ModelFiles
 from engine.runtime.restarts import Restarts
 from engine.runtime.supervisor import Supervisor
-
-MODEL = ModelFiles(name="tiny", path=Path(), sha256="", builtin=True)
 
 
 class FakeChild:
@@ -167,10 +162,7 @@ def play(scene: Scene, *, healthy: int = 99, stall_seconds: float = 60, bound: i
     async def run() -> None:
         spawner = Spawner(healthy)
         supervisor = Supervisor(
-            MODEL,
-            RuntimeConfig(),
-            0,
-            spawn=spawner,
+            spawner,
             restarts=Restarts(bound=bound, first_delay_seconds=0),
             stall=StallLimit(stall_seconds, stall_seconds, stall_seconds),
         )
@@ -339,7 +331,7 @@ def test_past_the_bound_of_restarts_every_stream_is_told() -> None:
 def test_a_process_that_ends_before_it_is_ready_is_a_start_error_with_its_last_words() -> None:
     async def run() -> None:
         spawner = Spawner(healthy=0)
-        supervisor = Supervisor(MODEL, RuntimeConfig(), 0, spawn=spawner)
+        supervisor = Supervisor(spawner)
         with pytest.raises(
             RuntimeStartError, match="did not start: the process ended: cannot load"
         ):
@@ -384,7 +376,7 @@ def test_a_start_that_is_given_up_leaves_no_process() -> None:
             children.append(FakeChild(epoch, on_frame))
             return children[-1]
 
-        supervisor = Supervisor(MODEL, RuntimeConfig(), 0, spawn=never_ready)
+        supervisor = Supervisor(never_ready)
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(supervisor.start(), timeout=0.02)
         assert children[0].killed
@@ -566,11 +558,8 @@ def test_whoever_is_told_of_the_failure_may_save_the_streams() -> None:
     async def run() -> None:
         spawner, ear, saved = Spawner(healthy=1), Ear(), list[tuple[Submit, StreamListener]]()
         supervisor = Supervisor(
-            MODEL,
-            RuntimeConfig(),
-            0,
+            spawner,
             on_failed=lambda: saved.extend(supervisor.hand_over()),
-            spawn=spawner,
             restarts=Restarts(bound=0),
         )
         await supervisor.start()
