@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from engine.core.placing import Load, PrefixIndex
-from engine.runtime.interface import ReplicaState, StreamListener, Streaming
+from engine.runtime.interface import ReplicaState, Streaming, StreamListener
 from engine.runtime.messages import Prefill, Submit, Token
 
 #: States in which a replica serves no more, and does not come back by itself.

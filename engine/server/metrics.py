@@ -206,8 +206,12 @@ class _Replicas(Collector):
         for state in ReplicaState:
             states.add_metric((state.value,), sum(item.state is state for item in pool))
         yield states
-        restarts = sum(item.restarts for item in pool)
-        yield CounterMetricFamily("phase5_runtime_restarts", "Runtime restarts", value=restarts)
+        for name, text, count in (
+            ("restarts", "Unplanned restarts of runtime processes", sum(r.restarts for r in pool)),
+            ("replays", "Streams that went on in another process", sum(r.replayed for r in pool)),
+            ("convictions", "Requests that failed the model alone", sum(r.convicted for r in pool)),
+        ):
+            yield CounterMetricFamily(f"phase5_runtime_{name}", text, value=count)
         for name, text, value in (
             ("phase5_kv_bytes", "Key-value cache of live streams", sum(r.kv_bytes for r in pool)),
             ("phase5_prefix_bytes", "Prefix store", sum(r.prefix_bytes for r in pool)),
