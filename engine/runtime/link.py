@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import cast
 
 from engine.runtime.framing import Decoder, FrameError, encode, from_runtime
 from engine.runtime.messages import FromRuntime, ToRuntime
@@ -14,23 +15,22 @@ class Link(asyncio.Protocol):
 
     def __init__(self, on_frame: OnFrame) -> None:
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._transport: asyncio.BaseTransport | None = None
+        self._transport: asyncio.Transport | None = None
         self._on_frame = on_frame
         self._decoder: Decoder[FromRuntime] = from_runtime()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Send over this from now on."""
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's only quack like one
 
     def send(self, message: ToRuntime) -> None:
         """Queue a message; dropped before the connection stands and when it is over."""
-        transport = self._transport
-        if isinstance(transport, asyncio.WriteTransport) and not transport.is_closing():
-            transport.write(encode(message))
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(encode(message))
 
     def abort(self) -> None:
         """Close at once: nothing more is sent or heard."""
-        if isinstance(self._transport, asyncio.WriteTransport):
+        if self._transport is not None:
             self._transport.abort()
         self._end("closed by the front end")
 

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
+import uvloop
 
 from engine.runtime.dialling import dial
 from engine.runtime.framing import encode, to_runtime
@@ -73,9 +74,20 @@ Scene = Callable[[Ends], Awaitable[None]]
 Play = Callable[[Scene], None]
 
 
+@pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def loop(request: pytest.FixtureRequest) -> Callable[[], asyncio.AbstractEventLoop]:
+    """Both kinds of loop: the server runs on uvloop."""
+    make: Callable[[], asyncio.AbstractEventLoop] = request.param
+    return make
+
+
 @pytest.fixture(params=[by_socket_pair, by_tls])
-def play(request: pytest.FixtureRequest) -> Play:
+def play(request: pytest.FixtureRequest, loop: Callable[[], asyncio.AbstractEventLoop]) -> Play:
     """Run a scene over each kind of link."""
+
+    def begin(scene: Scene) -> None:
+        with asyncio.Runner(loop_factory=loop) as runner:
+            runner.run(run(scene))
 
     async def run(scene: Scene) -> None:
         async with asyncio.timeout(PATIENCE_SECONDS), request.param() as ends:
@@ -84,7 +96,7 @@ def play(request: pytest.FixtureRequest) -> Play:
             ends.link.abort()
             await ends.link.ended
 
-    return lambda scene: asyncio.run(run(scene))
+    return begin
 
 
 def step(tokens: int, first: int = 0) -> Step:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from engine.runtime.certificate import make_certificate
 from engine.runtime.dialling import FRONT_END, Invitation, dial, pinned
@@ -20,6 +21,8 @@ Scene = Callable[[Lobby], Awaitable[None]]
 
 
 def play(scene: Scene, handshake_seconds: float = PATIENCE_SECONDS) -> None:
+    """Run a scene on the loop that the server runs on."""
+
     async def run() -> None:
         sock = socket.create_server(("127.0.0.1", 0))
         sock.settimeout(0)
@@ -30,7 +33,8 @@ def play(scene: Scene, handshake_seconds: float = PATIENCE_SECONDS) -> None:
             finally:
                 await lobby.close()
 
-    asyncio.run(run())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(run())
 
 
 def ignore(_: FromRuntime) -> None:
