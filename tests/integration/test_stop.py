@@ -83,7 +83,7 @@ class Engine:
 
     def stands_still(self) -> bool:
         """Whether no token goes out for a while, although a stream lives."""
-        tokens = [self._output_tokens() for _ in range(20)]
+        tokens = [self._output_tokens() for _ in range(6)]
         return tokens[0] == tokens[-1] > 0
 
     def _output_tokens(self) -> float:
