@@ -211,6 +211,7 @@ class Supervisor:
         """Start the next process and hand it every live stream."""
         child = self._child = await self._launcher.launch()
         self._state = ReplicaState.READY
+        self._last_step = Step(epoch=0)  # what the last process held is given back
         self._progress_at = _now()
         self._roster.attach(child)
         child.ended.add_done_callback(lambda _: self._roster.cut())

@@ -93,12 +93,15 @@ class MemoryWatch(Collector):
 
     async def run(self, limit: Callable[[], int]) -> None:
         """Look once a second. Runs until cancelled, and gives up a renewal then."""
-        log.info("a runtime process may hold %d bytes: %s", self.budget, self._source)
         async with asyncio.TaskGroup() as renewals:
             while True:
                 if self.look(limit()):
                     renewals.create_task(self._renew())
                 await asyncio.sleep(LOOK_SECONDS)
+
+    def announce(self) -> None:
+        """Tell, once the engine serves, what is watched."""
+        log.info("a runtime process may hold %d bytes: %s", self.budget, self._source)
 
     def view(self) -> dict[str, int | str]:
         """What `/v1/status` shows."""

@@ -188,6 +188,7 @@ class _Front:
             sys.stdout.write(f"ready-h2 {ports.http2}\n")
         sys.stdout.flush()
         log.info("serving %s on %s", self._engine.model.name, ports.http)
+        self._engine.memory.announce()
 
     def reload(self) -> None:
         """SIGHUP: read the configuration again; what cannot serve changes nothing."""

@@ -3,10 +3,10 @@
 import asyncio
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from engine.core.stall import StallLimit
 from engine.runtime.models import ModelFiles, resolve_model
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -24,7 +24,7 @@ def play(tiny: ModelFiles) -> Play:
     """Run a scene on `tiny`."""
     poison = poisoned(tiny)
 
-    def run(scene: Scene, *, poisoned: bool = False, stall: StallLimit | None = None) -> None:
-        asyncio.run(play_scene(tiny, scene, spawn=poison if poisoned else None, stall=stall))
+    def run(scene: Scene, *, poisoned: bool = False, **options: Any) -> None:
+        asyncio.run(play_scene(tiny, scene, spawn=poison if poisoned else None, **options))
 
     return run

@@ -66,14 +66,21 @@ class Play(Protocol):
     """Runs a scene with a started runtime; afterwards its process is gone."""
 
     def __call__(
-        self, scene: Scene, *, poisoned: bool = False, stall: StallLimit | None = None
+        self,
+        scene: Scene,
+        *,
+        poisoned: bool = False,
+        stall: StallLimit | None = None,
+        patience: float = PATIENCE_SECONDS,
     ) -> None: ...
 
 
-async def play_scene(model: ModelFiles, scene: Scene, **options: Any) -> None:
+async def play_scene(
+    model: ModelFiles, scene: Scene, *, patience: float = PATIENCE_SECONDS, **options: Any
+) -> None:
     spawn = options.pop("spawn", None) or local(model)
     supervisor = Supervisor(spawn, **options)
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(patience):
         await supervisor.start()
         try:
             await scene(supervisor)

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from ears import FULL, Ear, Play, outputs, play_scene, requests, submit_all, until
+from ears import FULL, PATIENCE_SECONDS, Ear, Play, outputs, play_scene, requests, submit_all, until
 
 from engine.core.stall import StallLimit
 from engine.runtime.interface import ReplicaState
@@ -84,7 +84,7 @@ def test_kill_after_kill_costs_no_stream_a_token(play: Play) -> None:
         assert disturbed == await outputs(submit_all(supervisor, requests(20, 101, **asked)))
         assert supervisor.replicas()[0].restarts == kills
 
-    play(scene)
+    play(scene, patience=PATIENCE_SECONDS + 10 * kills)
 
 
 @pytest.mark.parametrize("seed", [RAISES, CRASHES, EXITS], ids=["raises", "crashes", "exits"])

@@ -68,6 +68,9 @@ class FakeChild:
     def tokens(self, *tokens: Token, epoch: int | None = None) -> None:
         self._on_frame(Step(epoch=epoch or self.epoch, tokens=list(tokens)))
 
+    def holds(self, **figures: int) -> None:
+        self._on_frame(Step(epoch=self.epoch, **figures))
+
     def prefill(self, prefill: Prefill) -> None:
         self._on_frame(Step(epoch=self.epoch, prefills=[prefill]))
 
@@ -539,6 +542,17 @@ def test_a_renewal_is_planned_and_waits_for_the_new_process() -> None:
         assert supervisor.replicas()[0].restarts == 0
 
     play(scene, bound=0)
+
+
+def test_figures_of_a_process_end_with_it() -> None:
+    async def scene(supervisor: Supervisor, spawner: Spawner) -> None:
+        (await spawner.child(1)).holds(kv_bytes=7, memory_bytes=9)
+        assert supervisor.replicas()[0].memory_bytes == 9
+        await supervisor.renew()
+        replica = supervisor.replicas()[0]
+        assert (replica.kv_bytes, replica.memory_bytes) == (0, 0)
+
+    play(scene)
 
 
 def test_streams_that_are_handed_over_go_on_behind_their_last_token() -> None:
