@@ -233,6 +233,8 @@ def test_whatever_it_sees_it_keeps_its_bounds_and_its_sign(
         after = interval(subject, turn * INTERVAL, samples)
         assert LOW <= after <= HIGH
         finite = [sample for sample in samples if sample < inf]
+        if subject.trouble is not None:
+            break  # the safe limit may lie on either side
         if finite and min(finite) >= TARGET:
             assert after <= before
         if finite and max(finite) < TARGET * 0.85:
