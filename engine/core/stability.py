@@ -12,20 +12,26 @@ SWINGING: Final = "swinging"
 WORSE_WHILE_FALLING: Final = "worse_while_falling"
 TROUBLES: Final = (SWINGING, WORSE_WHILE_FALLING)
 
-#: A turn counts when the limit came back by at least this share of where it turned: less is
-#: noise, and costs nobody anything.
-TURN: Final = 0.1
+#: A turn counts when the limit came back from where it turned by at least this share of it, and
+#: by so many streams: less is noise, and costs nobody much.
+TURN: Final = 0.2
+TURN_STREAMS: Final = 3
 
 #: More than so many turns among so many limits (at 5 s each: five minutes) are a swing. Two
-#: changes of the load, there and back, with an overshoot each, are four.
-TURNS: Final = 4
+#: changes of the load, with two overshoots each, are six.
+TURNS: Final = 6
 WINDOW: Final = 60
 
-#: So many falls in a row, each of up to a fifth, cut the limit to a third of what it was, and
-#: outlast a delay of three intervals. If TTFT is then above where it began, the limit is not
+#: After so many falls in a row, which outlast a delay of three intervals, and to this share of
+#: where they began, TTFT should be lower. If it is above that by this much, the limit is not
 #: what makes it slow.
 FALLS: Final = 6
+FALLEN: Final = 0.5
 WORSE: Final = 1.1
+
+#: The largest factor between the TTFT of two intervals that is steady: a P95 of some tens of
+#: streams is itself no better than that.
+STEADY: Final = 1.5
 
 
 class Stability:
@@ -36,7 +42,8 @@ class Stability:
         self._extreme = limit
         self._rising: bool | None = None
         self._turns: deque[bool] = deque(maxlen=WINDOW)
-        self._falling: list[float] = []
+        self._falls = 0  # in a row
+        self._fell_from = (limit, 0.0)  # the limit and the TTFT before the first of them
 
     @property
     def turns(self) -> int:
@@ -50,31 +57,35 @@ class Stability:
         self._limit = limit
         if self.turns > TURNS:
             return SWINGING
-        if len(self._falling) > FALLS and ttft > WORSE * self._falling[0]:
-            return WORSE_WHILE_FALLING
-        return None
+        high, before = self._fell_from
+        fallen = self._falls >= FALLS and limit <= FALLEN * high
+        return WORSE_WHILE_FALLING if fallen and ttft > WORSE * before else None
 
     def _turned(self, limit: int) -> bool:
         """Whether the limit has come back from its last extreme far enough to be a turn."""
         if self._rising is None:
-            if abs(limit - self._extreme) >= TURN * self._extreme:
+            if self._is_far(limit):
                 self._rising, self._extreme = limit > self._extreme, limit
             return False
         onwards = limit >= self._extreme if self._rising else limit <= self._extreme
         if onwards:
             self._extreme = limit
             return False
-        if abs(limit - self._extreme) < TURN * self._extreme:
+        if not self._is_far(limit):
             return False
         self._rising, self._extreme = not self._rising, limit
         return True
 
+    def _is_far(self, limit: int) -> bool:
+        return abs(limit - self._extreme) >= max(TURN * self._extreme, TURN_STREAMS)
+
     def _fell(self, limit: int, ttft: float) -> None:
         if limit >= self._limit:
-            self._falling.clear()
+            self._falls = 0
             return
-        self._falling.append(ttft)
-        del self._falling[: -FALLS - 1]
+        if self._falls == 0:
+            self._fell_from = self._limit, ttft
+        self._falls += 1
 
 
 class Calm:
@@ -96,8 +107,3 @@ class Calm:
         self._last = ttft
         self._count = self._count + 1 if steady else 0
         return self._count >= self._wanted
-
-
-#: The largest factor between the TTFT of two intervals that is steady: a P95 of some tens of
-#: streams is itself no better than that.
-STEADY: Final = 1.5

@@ -218,7 +218,11 @@ def say(text: str) -> None:
 
 
 def compare(
-    bench: Bench, off: Engine, on: Engine, capacity: Callable[[], float], options: argparse.Namespace
+    bench: Bench,
+    off: Engine,
+    on: Engine,
+    capacity: Callable[[], float],
+    options: argparse.Namespace,
 ) -> dict[str, Any]:
     """Interleaved rounds of both arms, the capacity measured anew before each pair."""
     arms = {"off": off, "on": on}

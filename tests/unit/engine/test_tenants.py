@@ -116,11 +116,7 @@ def test_no_tenant_with_demand_starves(
     assert max(longest, *(now - at for at in last.values())) <= bound
 
 
-@given(
-    st.lists(
-        st.tuples(st.integers(0, 30), st.booleans(), st.floats(0, 30)), max_size=120
-    )
-)
+@given(st.lists(st.tuples(st.integers(0, 30), st.booleans(), st.floats(0, 30)), max_size=120))
 def test_memory_is_bounded_by_the_tenants_that_live_or_lived_lately(
     events: list[tuple[int, bool, float]],
 ) -> None:
