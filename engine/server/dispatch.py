@@ -172,7 +172,9 @@ class Dispatcher:
         await self._idle.wait()
 
     def _start(self, ticket: Ticket) -> None:
-        stream = self.streams[ticket.stream_id]
+        stream = self.streams.get(ticket.stream_id)
+        if stream is None:
+            return  # nobody's: the clean-up frees the slot
         stream.times.submitted = self._clock()
         self._registry.start(stream.uid, stream.times.submitted)
         self._runtime.submit(stream.submission(reuse_prefix=ticket.pipeline), stream)
@@ -181,7 +183,7 @@ class Dispatcher:
         for ticket in self.queue.expired(self._clock()):
             stream = self.streams.get(ticket.stream_id)
             if stream is None:
-                continue  # nobody's: the clean-up's affair
+                continue  # nobody's, and gone with this
             if ticket.governed:
                 self._governance.shed(LATE)
                 stream.post(_too_late(self._governance.target_seconds))

@@ -134,11 +134,12 @@ def test_who_has_become_late_is_shed_before_taking_a_slot() -> None:
 def test_while_too_much_is_read_a_stream_waits_although_a_slot_is_free() -> None:
     subject = guard()
     read_a_thousand_in_a_second(subject)
-    admission = queue(subject, limit=1)
+    admission = queue(subject, limit=2)
+    assert admission.offer(ticket(0, 1.0, tokens=0), 1.0) == Admit()
     assert admission.offer(ticket(1, 1.0, tokens=200), 1.0) == Admit()
     assert admission.offer(ticket(2, 1.0, tokens=290), 1.0) == Queue(1)
     assert admission.offer(ticket(3, 1.0, tokens=250, tenant="two"), 1.0) == Queue(2)
-    admission.set_limit(3)
+    admission.set_limit(4)  # half of which one tenant holds
     assert started(admission.ready(1.0)) == [3]
     assert admission.held_back
     subject.tokens.progress(1, 0, 1.1)
