@@ -142,10 +142,10 @@ def test_while_too_much_is_read_a_stream_waits_although_a_slot_is_free() -> None
     admission.set_limit(4)  # half of which one tenant holds
     assert started(admission.ready(1.0)) == [3]
     assert admission.held_back
-    subject.tokens.progress(1, 0, 1.1)
-    assert admission.ready(1.1) == []
-    subject.tokens.progress(3, 200, 1.15)
-    assert started(admission.ready(1.15)) == [2]
+    subject.tokens.progress(1, 0, 1.2)
+    assert admission.ready(1.2) == []
+    subject.tokens.progress(3, 200, 1.25)
+    assert started(admission.ready(1.25)) == [2]
     assert not admission.held_back
 
 
