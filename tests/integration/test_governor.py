@@ -48,7 +48,7 @@ def throttled(pid: int) -> Iterator[None]:
 
 
 def in_time(probe: Probe, folder: Path, arm: str) -> tuple[int, int]:
-    """How many answers had their first token in time, and how many ended badly."""
+    """How many answers had their first token in time, and how many were errors."""
     plan = open_loop(
         probe.url,
         rate=RATE,
@@ -57,10 +57,11 @@ def in_time(probe: Probe, folder: Path, arm: str) -> tuple[int, int]:
         seed=5,
         workload=WORKLOAD,
         arm=arm,
+        timeout=2.0,  # nobody waits for what is late several times over
     )
     samples = run_plan(plan, folder).samples
     good = [one for one in samples if one.ttft is not None and one.ttft <= LIMIT_SECONDS]
-    bad = [one for one in samples if one.status not in {200, 429}]
+    bad = [one for one in samples if one.status not in {200, 429, None}]
     return len(good), len(bad)
 
 

@@ -187,7 +187,7 @@ class Bench:
             goodput=sum((one.ttft or TTFT_LIMIT) <= TTFT_LIMIT for one in served) / span,
             completed=len(served) / span,
             shed=sum(one.status in {429, 503} for one in samples) / len(samples),
-            lost=sum(one.outcome is not Outcome.OK and one.status == 200 for one in samples),  # noqa: PLR2004
+            lost=sum(one.outcome is not Outcome.OK and one.status == 200 for one in samples),
             ttft_p95=firsts[int(0.95 * len(firsts))] if firsts else None,
             limit=engine.limits[-1],
             valid=why,
@@ -276,7 +276,7 @@ def _bounds(low: int, high: int) -> str:
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Everything."""
-    os.sched_setaffinity(0, {1} if os.cpu_count() == 2 else set(range(1, os.cpu_count() or 2)))  # noqa: PLR2004
+    os.sched_setaffinity(0, range(1, os.cpu_count() or 2))
     report: dict[str, Any] = {"model": "tiny", "load_before": os.getloadavg()}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))

@@ -210,11 +210,62 @@ def test_d13_a_tenant_alone_is_never_turned_away_while_slots_are_free() -> None:
     assert subject.tenants.held("one") == 0
 
 
+class World:
+    """A guarded queue, and what became of each stream by its own word."""
+
+    def __init__(self) -> None:
+        self.guard = taught(hold=0.2)
+        self.queue = queue(self.guard, limit=3, capacity=4)
+        self.where: dict[int, str] = {}
+        self.limit = 3
+        self.now = 0.0
+
+    def offer(self, number: int, *, governed: bool) -> None:
+        free = self.queue.running < self.limit and not self.queue.waiting
+        new = len(self.where) + 1
+        asked = ticket(new, self.now, tenant=str(number % 3), governed=governed, tokens=number)
+        decision: Decision = self.queue.offer(asked, self.now)
+        self.where[new] = {Admit: "running", Queue: "waiting", Reject: "shed"}[type(decision)]
+        assert not (free and isinstance(decision, Reject))
+
+    def release(self, number: int) -> None:
+        running = [one for one, place in self.where.items() if place == "running"]
+        if running:
+            gone = running[number % len(running)]
+            assert self.queue.release(gone, self.now)
+            self.where[gone] = "ended"
+
+    def set_limit(self, limit: int) -> None:
+        self.limit = limit
+        self.queue.set_limit(limit)
+
+    def settle(self) -> None:
+        """Start and give up whom the queue names: each waited until now."""
+        before = self.queue.running
+        for tickets, fate in (
+            (self.queue.ready(self.now), "running"),
+            (self.queue.expired(self.now), "shed"),
+        ):
+            for one in tickets:
+                assert self.where[one.stream_id] == "waiting"
+                self.where[one.stream_id] = fate
+        assert self.queue.running <= max(before, self.limit)
+
+    def check(self) -> None:
+        places = list(self.where.values())
+        running = places.count("running")
+        assert self.queue.running == running
+        assert self.queue.waiting == places.count("waiting") <= 4
+        live = {one for one, place in self.where.items() if place in {"running", "waiting"}}
+        assert self.queue.stream_ids == live
+        assert sum(self.guard.tenants.held(str(name)) for name in range(3)) == running
+
+
 @settings(deadline=None)
 @given(
     st.lists(
         st.tuples(
-            st.sampled_from(["offer", "release", "limit", "read", "first"]),
+            st.sampled_from(["offer", "release", "limit", "first"]),
             st.integers(0, 11),
             st.floats(0, 0.3),
             st.booleans(),
@@ -225,53 +276,16 @@ def test_d13_a_tenant_alone_is_never_turned_away_while_slots_are_free() -> None:
 def test_every_stream_has_one_fate_and_the_limits_hold(
     events: list[tuple[str, int, float, bool]],
 ) -> None:
-    subject = taught(hold=0.2)
-    admission = queue(subject, limit=3, capacity=4)
-    now, next_id = 0.0, 0
-    where: dict[int, str] = {}
-    limit = 3
-
-    def begin(tickets: Sequence[Ticket]) -> None:
-        for one in tickets:
-            assert where[one.stream_id] == "waiting"
-            where[one.stream_id] = "running"
-
-    def give_up() -> None:
-        for one in admission.expired(now):
-            assert where[one.stream_id] == "waiting"
-            where[one.stream_id] = "shed"
-
+    world = World()
     for kind, number, later, governed in events:
-        now += later
+        world.now += later
         if kind == "offer":
-            next_id += 1
-            free = admission.running < limit and not admission.waiting
-            decision: Decision = admission.offer(
-                ticket(next_id, now, tenant=str(number % 3), governed=governed, tokens=number),
-                now,
-            )
-            where[next_id] = {Admit: "running", Queue: "waiting", Reject: "shed"}[type(decision)]
-            assert not (free and isinstance(decision, Reject))
+            world.offer(number, governed=governed)
         elif kind == "release":
-            running = [one for one, place in where.items() if place == "running"]
-            if running:
-                gone = running[number % len(running)]
-                assert admission.release(gone, now)
-                where[gone] = "ended"
+            world.release(number)
         elif kind == "limit":
-            limit = 1 + number % 4
-            admission.set_limit(limit)
-        elif kind == "first":
-            subject.forecast.first_text(later, now)
-        before = admission.running
-        begin(admission.ready(now))
-        assert admission.running <= max(before, limit)
-        give_up()
-        places = list(where.values())
-        assert admission.running == places.count("running")
-        assert admission.waiting == places.count("waiting") <= 4
-        assert admission.stream_ids == {
-            one for one, at in where.items() if at in {"running", "waiting"}
-        }
-        held = sum(subject.tenants.held(str(name)) for name in range(3))
-        assert held == places.count("running")
+            world.set_limit(1 + number % 4)
+        else:
+            world.guard.forecast.first_text(later, world.now)
+        world.settle()
+        world.check()
