@@ -138,6 +138,36 @@ def test_the_speed_of_reading_is_learnt_from_the_chunks_of_live_streams(
     assert bench.metric("phase5_prefill_unread_tokens") == 0
 
 
+def test_d13_a_tenant_with_every_slot_gives_the_next_one_to_another(
+    make_bench: Any, fake_runtime: Any
+) -> None:
+    """And gets its budget back, which in the original nobody ever called for."""
+    clock = Clock()
+    yaml = "admission: {limit: 2, queue: 9}\ngovernor: {min_limit: 2, max_limit: 2}\n"
+    bench = make_bench(yaml, flags=GOVERNOR, runtime=fake_runtime(held=True), clocks=clock.clocks())
+    tenants = bench.engine.features.governance.guard.tenants
+    queue = bench.engine.dispatcher.queue
+
+    async def scene() -> None:
+        async with bench.client("10.0.0.1") as large, bench.client("10.0.0.2") as small:
+            asked = []
+            for client in (large, large, large, small):
+                asked.append(asyncio.create_task(client.post(URL, json=BODY)))
+                await until(lambda: queue.running + queue.waiting == len(asked))
+            assert tenants.held("10.0.0.1") == 2
+            bench.runtime.tell(1, "x", "stop")
+            await until(lambda: 4 in bench.runtime.live)
+            assert 3 not in bench.runtime.live
+            bench.runtime.tell(2, "x", "stop")
+            await until(lambda: 3 in bench.runtime.live)
+            for uid in (3, 4):
+                bench.runtime.tell(uid, "x", "stop")
+            assert [(await one).status_code for one in asked] == [200] * 4
+
+    asyncio.run(scene())
+    assert (tenants.held("10.0.0.1"), tenants.held("10.0.0.2")) == (0, 0)
+
+
 def test_every_child_is_there_from_the_start(make_bench: Any) -> None:
     bench = make_bench()
     assert bench.get_samples("phase5_streams_shed_total") == {
