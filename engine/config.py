@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from engine.core.flags import FLAGS, FlagSet, FlagState
 
 Percentage = Annotated[float, Field(ge=0, le=100)]
+Share = Annotated[float, Field(gt=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -131,12 +132,24 @@ class AdmissionConfig(Section):
     deadline_seconds: Positive = 30
 
 
+class TenantConfig(Section):
+    """Fair parts of the slots while several tenants want them."""
+
+    # Half of the slots: of two busy tenants neither is slowed, and of more none has most.
+    # A quarter in the long run: four busy ones share evenly, and a fifth finds its way in.
+    burst_share: Share = 0.5
+    sustained_share: Share = 0.25
+    decay_seconds: Positive = 60
+
+
 class GovernorConfig(Section):
     """The adaptive governor: its target and bounds."""
 
     target_ttft_ms: Positive = 550
     min_limit: Count = 4
     max_limit: Count = 100
+    calm_seconds: Positive = 60
+    tenant: TenantConfig = TenantConfig()
 
     @model_validator(mode="after")
     def _bounds_in_order(self) -> Self:

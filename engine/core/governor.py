@@ -7,10 +7,11 @@ per cent more TTFT whatever the machine's speed, so one set of gains is stable o
 Sign: TTFT above the target lowers the limit, always.
 """
 
-from math import exp, isfinite, log
+from math import ceil, exp, isfinite, log
 from typing import Final
 
 from engine.core.pid import PidController, PidSettings
+from engine.core.stability import Calm, Stability
 from engine.core.windows import quantile
 
 #: The objective is the P95: what 19 of 20 streams keep.
@@ -38,6 +39,9 @@ class AdaptiveGovernor:
     """Recomputes the limit once an interval from the P95 TTFT of the interval's streams.
 
     An interval without samples changes nothing: silence says nothing about the target.
+
+    When its loop is not to be trusted (`Stability`), it is in safe mode: the limit is
+    `safe_limit` until TTFT has been steady for `calm_s`; then it starts anew from there.
     """
 
     def __init__(
@@ -47,6 +51,9 @@ class AdaptiveGovernor:
         max_limit: int,
         start_limit: int,
         interval_s: float,
+        *,
+        safe_limit: int | None = None,
+        calm_s: float = 60.0,
     ) -> None:
         if target_ttft_s <= 0 or interval_s <= 0:
             raise ValueError(
@@ -59,10 +66,13 @@ class AdaptiveGovernor:
             )
         self._target = target_ttft_s
         self._interval = interval_s
-        self._limit = start_limit
-        self._pid = PidController(
-            _settings(min_limit, max_limit), setpoint=SETPOINT, start=log(start_limit)
-        )
+        self._settings = _settings(min_limit, max_limit)
+        safe = start_limit if safe_limit is None else safe_limit
+        self._safe_limit = min(max(safe, min_limit), max_limit)
+        self._calm_intervals = ceil(calm_s / interval_s)
+        self._begin(start_limit)
+        self._calm = Calm(self._calm_intervals)
+        self.trouble: str | None = None  #: why it is in safe mode; None while it steers
         self._samples: list[float] = []
         self._pressed = False
         self._ends: float | None = None
@@ -90,15 +100,36 @@ class AdaptiveGovernor:
             self._ends = now + self._interval
         if now < self._ends:
             return
-        self._ends += self._interval * (1 + (now - self._ends) // self._interval)
+        over = 1 + int((now - self._ends) // self._interval)
+        self._ends += self._interval * over
         samples, pressed = self._samples, self._pressed
         self._samples, self._pressed = [], False
+        silent = over - 1 if samples else over
         if samples:
-            self._step(quantile(samples, QUANTILE) / self._target, pressed)
+            ttft = quantile(samples, QUANTILE) / self._target
+            if self.trouble is None:
+                self._step(ttft, pressed)
+            elif self._calm.sample(ttft):
+                self._leave_safe_mode()
+        if silent and self.trouble is not None and self._calm.silent(silent):
+            self._leave_safe_mode()
+
+    def _begin(self, limit: int) -> None:
+        self._limit = limit
+        self._pid = PidController(self._settings, setpoint=SETPOINT, start=log(limit))
+        self._stability = Stability(limit)
 
     def _step(self, ttft: float, pressed: bool) -> None:
         if ttft > SETPOINT or pressed:
             self._limit = round(exp(self._pid.update(ttft)))
+        self.trouble = self._stability.trouble(self._limit, ttft)
+        if self.trouble is not None:
+            self._limit = self._safe_limit
+            self._calm = Calm(self._calm_intervals)
+
+    def _leave_safe_mode(self) -> None:
+        self.trouble = None
+        self._begin(self._safe_limit)
 
 
 def _settings(min_limit: int, max_limit: int) -> PidSettings:

@@ -220,6 +220,11 @@ class StreamRegistry:
         stream = self._live.get(stream_id)
         return None if stream is None else stream.state
 
+    @property
+    def stream_ids(self) -> frozenset[StreamId]:
+        """The live streams."""
+        return frozenset(self._live)
+
     def counts(self) -> Counts:
         """What was admitted, and where all of it is now."""
         return Counts(

@@ -125,7 +125,7 @@ class GenerateRoute(Generic[RequestT]):
         make = partial(plan, request, engine.codec, secrets.randbits(63))
         job = await asyncio.to_thread(make) if long else make()
         call.times.tokenised = engine.clocks.now()
-        streams = engine.open(job, call.flags, call.times)
+        streams = engine.open(job, call)
         choices = exchange.choices = Choices(streams, engine.close)
         async with _watched(receive, choices):
             send = _send_events if job.stream else _send_whole

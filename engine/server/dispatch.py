@@ -10,11 +10,12 @@ from itertools import count
 from math import ceil
 from typing import Final
 
-from engine.core.admission import AdmissionQueue, Admit, Reject, Ticket
-from engine.core.flags import TTFT_PIPELINE
+from engine.core.admission import LATE, AdmissionQueue, Admit, Reject, Ticket
+from engine.core.flags import ADAPTIVE_GOVERNOR, TTFT_PIPELINE
 from engine.core.registry import StreamRegistry
 from engine.runtime.interface import Runtime
 from engine.server.errors import ApiError
+from engine.server.governance import Governance
 from engine.server.streams import Stream
 
 #: A timer may fire a little early; the deadline must have passed when it does.
@@ -32,6 +33,7 @@ class Dispatcher:
         registry: StreamRegistry,
         deadline_seconds: float,
         clock: Callable[[], float],
+        governance: Governance,
         shed_seconds: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self.queue = queue
@@ -40,6 +42,7 @@ class Dispatcher:
         self._registry = registry
         self._deadline_seconds = deadline_seconds
         self._clock = clock
+        self._governance = governance
         self._shed_seconds = shed_seconds
         self.streams: dict[int, Stream] = {}
         self._uids = count(1)
@@ -78,7 +81,7 @@ class Dispatcher:
                 shed=self._runtime.ready,
             )
 
-    def open(self, streams: Sequence[Stream]) -> None:
+    def open(self, streams: Sequence[Stream], tenant: str) -> None:
         """Admit the streams of one request, all or none: each starts at once or waits.
 
         Raises:
@@ -86,9 +89,11 @@ class Dispatcher:
         """
         self.check()
         now = self._clock()
-        tickets = [self._ticket(stream) for stream in streams]
+        tickets = [self._ticket(stream, tenant) for stream in streams]
         decisions = self.queue.offer_all(tickets, now)
+        self._expire()  # a newcomer may have displaced others
         if isinstance(decisions, Reject):
+            self._governance.shed(decisions.cause, len(tickets))
             raise _shed(decisions)
         for stream, ticket in zip(streams, tickets, strict=True):
             self.streams[stream.uid] = stream
@@ -98,32 +103,51 @@ class Dispatcher:
             if isinstance(decision, Admit):
                 self._start(ticket)
         if not all(isinstance(decision, Admit) for decision in decisions):
-            wait = max(0.0, tickets[0].deadline - now) + _TIMER_SLACK
+            wait = max(0.0, self._latest(tickets[0]) - now) + _TIMER_SLACK
             asyncio.get_running_loop().call_later(wait, self._expire)
 
-    def _ticket(self, stream: Stream) -> Ticket:
+    def _latest(self, ticket: Ticket) -> float:
+        """When it is of no use any more to start it."""
+        if not ticket.governed:
+            return ticket.deadline
+        return min(ticket.deadline, ticket.arrived + self._governance.target_seconds)
+
+    def _ticket(self, stream: Stream, tenant: str) -> Ticket:
         return Ticket(
             stream_id=stream.uid,
             arrived=stream.times.arrived,
             deadline=stream.times.arrived + self._deadline_seconds,
             prompt_tokens=len(stream.job.prompt),
             pipeline=TTFT_PIPELINE in stream.flags,
+            tenant=tenant,
+            governed=ADAPTIVE_GOVERNOR in stream.flags,
         )
 
     def close(self, stream: Stream) -> None:
-        """Give up a stream's place, running or waiting, and start who is next."""
-        del self.streams[stream.uid]
+        """Give up a stream's place, running or waiting, and start who is next; once."""
+        if self.streams.pop(stream.uid, None) is None:
+            return  # the clean-up was first
         if not self.streams:
             self._idle.set()
-        self._runtime.cancel(stream.uid)  # it may have ended by a stop string, or by its client
-        if not self.queue.cancel(stream.uid):
-            self.queue.release(stream.uid, self._clock())
+        self.free(stream.uid)
+
+    def free(self, uid: int) -> None:
+        """Free a place, running or waiting, whoever had it, and start who is next."""
+        self._runtime.cancel(uid)  # it may have ended by a stop string, or by its client
+        if not self.queue.cancel(uid):
+            self.queue.release(uid, self._clock())
         self.advance()
 
     def advance(self) -> None:
-        """Start every waiting stream that has a place."""
+        """Start every waiting stream that has a place; first give up those that are late."""
         for ticket in self.queue.ready(self._clock()):
             self._start(ticket)
+        self._expire()
+
+    def prefilled(self) -> None:
+        """Part of a prompt was read: somebody may have waited for just that."""
+        if self.queue.held_back:
+            self.advance()
 
     def set_limit(self, limit: int) -> None:
         """Change how many streams run at once."""
@@ -148,14 +172,23 @@ class Dispatcher:
         await self._idle.wait()
 
     def _start(self, ticket: Ticket) -> None:
-        stream = self.streams[ticket.stream_id]
+        stream = self.streams.get(ticket.stream_id)
+        if stream is None:
+            return  # nobody's: the clean-up frees the slot
         stream.times.submitted = self._clock()
         self._registry.start(stream.uid, stream.times.submitted)
         self._runtime.submit(stream.submission(reuse_prefix=ticket.pipeline), stream)
 
     def _expire(self) -> None:
         for ticket in self.queue.expired(self._clock()):
-            self.streams[ticket.stream_id].post(_late(self._deadline_seconds))
+            stream = self.streams.get(ticket.stream_id)
+            if stream is None:
+                continue  # nobody's, and gone with this
+            if ticket.governed:
+                self._governance.shed(LATE)
+                stream.post(_too_late(self._governance.target_seconds))
+            else:
+                stream.post(_late(self._deadline_seconds))
 
 
 def _shed(decision: Reject) -> ApiError:
@@ -164,6 +197,16 @@ def _shed(decision: Reject) -> ApiError:
         message=f"no place for this request: {decision.reason}",
         code="overloaded",
         retry_after=ceil(decision.retry_after),
+        shed=True,
+    )
+
+
+def _too_late(seconds: float) -> ApiError:
+    return ApiError(
+        status=429,
+        message=f"no place for this request within {seconds:g} s",
+        code="overloaded",
+        retry_after=1,  # the queue moves on within the target, which is shorter
         shed=True,
     )
 

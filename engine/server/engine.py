@@ -14,6 +14,7 @@ from engine.core.flags import QOS_MONITORING, FlagSet
 from engine.core.registry import StreamEvent, StreamRegistry
 from engine.core.valve import Valve
 from engine.runtime.interface import Runtime
+from engine.server.cleanup import Cleanup
 from engine.server.connections import Connections
 from engine.server.dispatch import Dispatcher
 from engine.server.errors import ApiError
@@ -26,7 +27,7 @@ from engine.server.parts import Call, Clocks, Codec, Http2Port, Ports
 from engine.server.requests import Job
 from engine.server.settings import Settings
 from engine.server.sockets import ListenError
-from engine.server.streams import Stream, Times
+from engine.server.streams import ClientGone, Stream, Times
 
 if TYPE_CHECKING:
     from engine.runtime.models import ModelFiles
@@ -87,10 +88,12 @@ class Engine:
                 config.admission.queue,
                 # A prompt as long as the context is passed for `ageing_seconds` at most.
                 codec.context_length / config.ttft_pipeline.ageing_seconds,
+                guard=self.features.governance.guard,
             ),
             registry=self.registry,
             deadline_seconds=config.admission.deadline_seconds,
             clock=self.clocks.now,
+            governance=self.features.governance,
             shed_seconds=self.memory.shed_seconds,
         )
         self.metrics = Metrics(
@@ -108,12 +111,21 @@ class Engine:
             flow=self.flow,
             registry=self.registry,
             features=self.features,
+            dispatcher=self.dispatcher,
             at_limit=lambda: self.dispatcher.queue.running >= self._own_limit,
             runtime=runtime,
             patience=config.governor.target_ttft_ms / 1000,
             clock=self.clocks.now,
         )
         self.metrics.registry.register(self.memory)
+        self.metrics.registry.register(self.features.governance)
+        self.cleanup = Cleanup(
+            dispatcher=self.dispatcher,
+            registry=self.registry,
+            tenants=self.features.governance.guard.tenants,
+            give_up=lambda stream: self.close(stream, "cancelled", ClientGone.reason),
+        )
+        self.metrics.registry.register(self.cleanup)
         self._show_flags()
 
     @property
@@ -121,7 +133,7 @@ class Engine:
         """Whether a request that comes now is served."""
         return self.runtime.ready and not self.dispatcher.draining
 
-    def open(self, job: Job, flags: FlagSet, times: Times) -> list[Stream]:
+    def open(self, job: Job, call: Call) -> list[Stream]:
         """Begin the streams of a request, one for each choice, all or none.
 
         The first keeps the request's own times, which its headers tell.
@@ -129,10 +141,11 @@ class Engine:
         Raises:
             ApiError: see `Dispatcher.open`.
         """
+        flags, times = call.flags, call.times
         each = [times, *(replace(times) for _ in range(job.n - 1))]
         streams = [self._stream(job.choice(i), flags, own) for i, own in enumerate(each)]
         self.update_limit()
-        self.dispatcher.open(streams)
+        self.dispatcher.open(streams, call.tenant)
         for stream in streams:
             self.features.began(stream.uid, flags)
         return streams
@@ -155,7 +168,7 @@ class Engine:
         reason = reason or stream.finish_reason or outcome
         if outcome == "ok":
             self.registry.complete(stream.uid, now, reason)
-        elif outcome == "cancelled":
+        elif outcome in {"cancelled", "shed"}:  # turned away is not failed
             self.registry.cancel(stream.uid, now, reason)
         else:
             self.registry.fail(stream.uid, now, reason)
@@ -223,6 +236,7 @@ class Engine:
             self.dispatcher.end_overdue(self.settings.config.server.stream_seconds)
         )
         self.connections.sweep(now, late=2 * TICK_SECONDS)
+        self.cleanup.sweep(now)
         self.registry.export(self.dispatcher.queue.limit, now)
 
     async def watch_memory(self) -> None:

@@ -2,7 +2,7 @@
 
 | flag | changes |
 |---|---|
-| `adaptive_governor` | the limit comes from the governor, in blocks of time |
+| `adaptive_governor` | the limit and who is shed come from `governance`, in blocks of time |
 | `http2_transport` | the second port is open; assigned streams are told of it |
 | `ttft_pipeline` | the stream may reorder among its kind, and reuses prefixes |
 | `qos_monitoring` | every Nth of the flag's streams is watched by the SLO monitor |
@@ -21,25 +21,22 @@ from engine.core.flags import (
     assigned,
     decide,
 )
-from engine.core.governor import AdaptiveGovernor
 from engine.core.qos import QosMonitor, Slo, SloStatus
 from engine.core.registry import StreamEvent
+from engine.server.governance import Governance
 
 #: The governor acts on a whole engine, so it is assigned by time: long enough for its loop
 #: to settle and be measured, short enough for many blocks a day.
 BLOCK_SECONDS: Final = 300
-#: The governor's interval: some tens of streams at the rates that one machine serves, which
-#: a 95th percentile needs.
-GOVERNOR_INTERVAL_SECONDS: Final = 5.0
 
 
 class Features:
-    """Owns what the flags switch: their states, the governor, the SLO monitor."""
+    """Owns what the flags switch: their states, the governance, the SLO monitor."""
 
     def __init__(self, config: Config, states: Mapping[str, FlagState], engine_id: str) -> None:
         self._config = config
         self._engine_id = engine_id
-        self._governor: AdaptiveGovernor | None = None
+        self.governance = Governance(config)
         self._seen = 0
         self._watched: set[int] = set()
         self._monitor = QosMonitor(
@@ -65,17 +62,14 @@ class Features:
 
         The governor starts at the `current` limit, so that a block begins without a bump.
         """
-        if not self._governed(wall):
-            self._governor = None
-            return self._config.admission.limit
-        if self._governor is None:
-            self._governor = self._new_governor(current)
-        return self._governor.limit(now)
+        if self._governed(wall):
+            return self.governance.limit(current, now)
+        self.governance.stop()
+        return self._config.admission.limit
 
     def first_text(self, ttft: float, now: float, *, at_limit: bool) -> None:
         """A stream has its first text `ttft` seconds after it got its place."""
-        if self._governor is not None:
-            self._governor.observe(ttft, now, at_limit=at_limit)
+        self.governance.first_text(ttft, now, at_limit=at_limit)
 
     def began(self, stream_id: int, flags: FlagSet) -> None:
         """Watch every Nth stream of the monitoring's treatment."""
@@ -103,18 +97,6 @@ class Features:
         state = self.states[ADAPTIVE_GOVERNOR]
         block = f"{self._engine_id}:{int(wall) // BLOCK_SECONDS}"
         return assigned(state.salt, block, state.percentage)
-
-    def _new_governor(self, current: int) -> AdaptiveGovernor:
-        bounds = self._config.governor
-        high = min(bounds.max_limit, self._config.runtime.max_rows)
-        low = min(bounds.min_limit, high)
-        return AdaptiveGovernor(
-            target_ttft_s=bounds.target_ttft_ms / 1000,
-            min_limit=low,
-            max_limit=high,
-            start_limit=min(max(current, low), high),
-            interval_s=GOVERNOR_INTERVAL_SECONDS,
-        )
 
 
 def wants_http2(states: Mapping[str, FlagState]) -> bool:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from engine.core.flags import TTFT_PIPELINE
 from engine.core.registry import StreamRegistry
 from engine.runtime.interface import Runtime
+from engine.runtime.messages import Prefill
+from engine.server.dispatch import Dispatcher
 from engine.server.features import Features
 from engine.server.flow import FlowMetrics
 from engine.server.metrics import Metrics
@@ -32,6 +34,7 @@ class Observing:
         flow: FlowMetrics,
         registry: StreamRegistry,
         features: Features,
+        dispatcher: Dispatcher,
         at_limit: Callable[[], bool],
         runtime: Runtime,
         patience: float,
@@ -41,10 +44,16 @@ class Observing:
         self._flow = flow
         self._registry = registry
         self._features = features
+        self._dispatcher = dispatcher
         self._at_limit = at_limit
         self._runtime = runtime
         self._patience = patience
         self._clock = clock
+
+    def prefilled(self, prefill: Prefill, cached: int) -> None:
+        """The governor learns how fast prompts are read; who waited for that may begin."""
+        self._features.governance.prefilled(prefill, cached, self._clock())
+        self._dispatcher.prefilled()
 
     def first_text(self, stream: Stream, now: float) -> None:
         """Time to first token, since arrival for the metric, since its place for the governor."""

@@ -44,6 +44,13 @@ class MemoryStatus(Struct, frozen=True, kw_only=True):
     rung: str
 
 
+class GovernorStatus(Struct, frozen=True, kw_only=True):
+    """What the governor does: `off`, `steering`, or `safe` with the reason."""
+
+    mode: str
+    trouble: str | None
+
+
 class Endpoints(Struct, frozen=True, kw_only=True):
     """Where the engine answers, and to what: so that clients need not guess."""
 
@@ -62,6 +69,7 @@ class Status(Struct, frozen=True, kw_only=True):
     replicas: list[ReplicaStatus]
     limit: int
     queue: int
+    governor: GovernorStatus
     memory: MemoryStatus
     streams_in_flight: int
     engine_version: str
@@ -84,6 +92,9 @@ def status(engine: Engine, routes: Sequence[str]) -> Status:
         ],
         limit=engine.dispatcher.queue.limit,
         queue=engine.dispatcher.queue.waiting,
+        governor=GovernorStatus(
+            mode=engine.features.governance.mode, trouble=engine.features.governance.trouble
+        ),
         memory=msgspec.convert(engine.memory.view(), MemoryStatus),
         streams_in_flight=engine.registry.counts().live,
         engine_version=__version__,

@@ -23,6 +23,9 @@ from engine.server.responses import Usage
 class Observer(Protocol):
     """Hears of a stream's tokens. Must not raise."""
 
+    def prefilled(self, prefill: Prefill, cached: int) -> None:
+        """A chunk of its prompt was read; `cached` tokens of it were kept and not read."""
+
     def first_text(self, stream: "Stream", now: float) -> None:
         """The first text is there, or the end of a stream without any."""
 
@@ -102,6 +105,7 @@ class Stream:
         self.finish_reason: str | None = None
         self.output_tokens = 0
         self.cached_tokens = 0
+        self.gone = False  # whether its client is known to be gone
         self._writer = PieceWriter(detokenizer, job.stops, job.min_tokens)
         self._clock = clock
         self._observer = observer
@@ -136,6 +140,7 @@ class Stream:
 
     def on_prefill(self, prefill: Prefill) -> None:
         """Note when the prompt was done, and how much of it was not computed again."""
+        self._observer.prefilled(prefill, max(0, prefill.cached - self.cached_tokens))
         self.cached_tokens = prefill.cached
         if prefill.done >= prefill.total:
             self.times.prefilled = self._clock()
@@ -156,6 +161,7 @@ class Stream:
 
     def post(self, mail: Mail) -> None:
         """Put something into the mailbox."""
+        self.gone = self.gone or mail is GONE
         self._mail.append(mail)
         self._wake.set()
 

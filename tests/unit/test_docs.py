@@ -54,6 +54,8 @@ def allowed(field: FieldInfo) -> str:
         return f"{bounds[Ge].ge} to {bounds[Le].le}"
     if Ge in bounds:
         return f"{bounds[Ge].ge} or more"
+    if Gt in bounds and Le in bounds:
+        return f"above {bounds[Gt].gt}, at most {bounds[Le].le}"
     if Gt in bounds:
         return f"above {bounds[Gt].gt}"
     return kind_in_words(field.annotation)

@@ -233,8 +233,122 @@ def test_whatever_it_sees_it_keeps_its_bounds_and_its_sign(
         after = interval(subject, turn * INTERVAL, samples)
         assert LOW <= after <= HIGH
         finite = [sample for sample in samples if sample < inf]
+        if subject.trouble is not None:
+            break  # the safe limit may lie on either side
         if finite and min(finite) >= TARGET:
             assert after <= before
         if finite and max(finite) < TARGET * 0.85:
             assert after >= before
         before = after
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("delay", [1, 3])
+def test_delay_and_noise_together_leave_no_limit_cycle(delay: int, seed: int) -> None:
+    limits = steer(
+        lambda n, _: 120 + 9 * n, start=50, intervals=160, delay=delay, noise=0.1, seed=seed
+    )
+    settled = limits[100:]
+    assert max(settled) - min(settled) <= 4
+    assert 30 <= settled[-1] <= 47
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("delay", [0, 1, 3])
+def test_capacity_that_halves_is_followed_within_40_intervals(delay: int, seed: int) -> None:
+    limits = steer(
+        lambda n, turn: (120 + 9 * n) * (1 if turn < 60 else 2),
+        start=50,
+        intervals=160,
+        delay=delay,
+        noise=0.05,
+        seed=seed,
+    )
+    assert min(limits) >= LOW
+    # Half as fast, 275 ms of the old time are left for 17 streams.
+    settled = limits[100:]
+    assert max(settled) - min(settled) <= 2
+    assert 11 <= settled[-1] <= 17
+
+
+def modes(
+    plant: Callable[[int, int], float], intervals: int, *, start: int = 50, noise: float = 0.0
+) -> list[tuple[str | None, int]]:
+    """Why it was in safe mode after each interval, and the limit."""
+    subject = AdaptiveGovernor(TARGET, LOW, HIGH, start, INTERVAL, safe_limit=40, calm_s=30)
+    random, seen, limit = Random(0), [], start  # noqa: S311 - noise, not a secret
+    for turn in range(intervals):
+        mean = plant(limit, turn) / 1000
+        samples = [mean * random.lognormvariate(0, noise) for _ in range(20)]
+        limit = interval(subject, turn * INTERVAL, samples)
+        seen.append((subject.trouble, limit))
+    return seen
+
+
+def test_when_a_lower_limit_makes_it_worse_it_falls_back_to_the_static_limit() -> None:
+    seen = modes(lambda n, _: 600 + 30 * (100 - n), 20)
+    first = next(turn for turn, (trouble, _) in enumerate(seen) if trouble)
+    assert seen[first] == ("worse_while_falling", 40)
+
+
+def test_safe_mode_is_left_after_the_calm_and_it_steers_from_the_static_limit() -> None:
+    seen = modes(lambda n, turn: 600 + 30 * (100 - n) if turn < 12 else 120 + 9 * n, 60)
+    safe = [turn for turn, (trouble, _) in enumerate(seen) if trouble]
+    assert {seen[turn][1] for turn in safe} == {40}
+    # One interval to see the jump, then 30 s of 5 s each.
+    assert 6 <= len(safe) <= 12
+    assert seen[-1] == (None, 47) or seen[-1][1] in range(40, 48)
+
+
+def test_a_ttft_that_jumps_about_keeps_it_in_safe_mode() -> None:
+    def plant(n: int, turn: int) -> float:
+        return 600 + 30 * (100 - n) if turn < 8 else (300 if turn % 2 else 900)
+
+    assert all(trouble for trouble, _ in modes(plant, 60)[8:])
+
+
+def test_silence_is_calm_too() -> None:
+    subject = AdaptiveGovernor(TARGET, LOW, HIGH, 50, INTERVAL, safe_limit=40, calm_s=30)
+    limit, turn = 50, 0
+    while subject.trouble is None:
+        limit = interval(subject, turn * INTERVAL, [0.6 + 0.03 * (100 - limit)])
+        turn += 1
+    assert subject.limit((turn + 5) * INTERVAL) == 40
+    assert subject.trouble is not None
+    subject.limit((turn + 7) * INTERVAL)
+    assert subject.trouble is None
+
+
+@pytest.mark.parametrize("delay", DELAYS)
+@pytest.mark.parametrize("noise", [0.0, 0.1, 0.2])
+@pytest.mark.parametrize("name", PLANTS)
+def test_on_every_plant_it_stays_out_of_safe_mode(name: str, noise: float, delay: int) -> None:
+    """Also when the capacity halves in the middle and comes back."""
+    plant, random = PLANTS[name], Random(7)  # noqa: S311 - noise, not a secret
+    subject = AdaptiveGovernor(TARGET, LOW, HIGH, 50, INTERVAL, safe_limit=40)
+    limits = [50] * (delay + 1)
+    for turn in range(240):
+        mean = plant(limits[-1 - delay]) * (2 if 80 <= turn < 160 else 1) / 1000
+        samples = [mean * random.lognormvariate(0, noise) for _ in range(20)]
+        limits.append(interval(subject, turn * INTERVAL, samples))
+        assert subject.trouble is None
+
+
+@pytest.mark.parametrize("gap", [0.2, 5.0])
+def test_d11_on_the_original_s_plant_the_limit_does_not_bang_between_its_bounds(
+    gap: float,
+) -> None:
+    """The original went 16, 80, 16, 80 whether it was driven every 5 s or every 0.2 s."""
+    subject = AdaptiveGovernor(TARGET, 16, 80, 50, gap)
+    limits = []
+    for turn in range(80):
+        subject.observe((120 + 9 * subject.limit(turn * gap)) / 1000, turn * gap)
+        limits.append(subject.limit((turn + 1) * gap))
+    assert len(set(limits[20:])) == 1
+    assert 40 <= limits[-1] <= 48
+
+
+def test_d12_at_idle_the_limit_does_not_drift_to_its_maximum() -> None:
+    subject = governor(start=10)
+    assert subject.limit(0.0) == 10
+    assert subject.limit(24 * 3600.0) == 10

@@ -1,0 +1,109 @@
+"""The feed-forward of the governor: how many prompt tokens may be read at once.
+
+A stream's first token comes when the prompts before it, and its own, have been read. So the
+time to first token is at least *tokens to read / speed of reading*, and a bound on the tokens
+keeps the target before a single late stream has told the controller anything.
+"""
+
+from math import inf
+from typing import Final
+
+from engine.core.registry import StreamId
+
+#: Fewer tokens than these say more about the fixed cost of a step than about speed.
+TELLING_TOKENS: Final = 128
+
+#: Seconds of reading after which fewer tokens than that count too: a slow machine is slow.
+TELLING_SECONDS: Final = 1.0
+
+#: Weight of the latest measurement: a change of speed is followed within about five.
+SMOOTHING: Final = 0.3
+
+
+class TokenBudget:
+    """Prompt tokens that streams with a slot have still to read, and how many there may be.
+
+    The speed is that of the engine as streams see it: tokens read while any were to be read,
+    by the time that this took, decoding steps between two chunks and all replicas included.
+    Under light load it says too little, since nobody presses; the bound is `target_s` of
+    it, which lets the load grow until it says enough.
+    """
+
+    def __init__(self, target_s: float) -> None:
+        self._target = target_s
+        self._unread: dict[StreamId, int] = {}
+        self._outstanding = 0
+        self._read = 0  # tokens of the measurement that is under way
+        self._seconds = 0.0  # and its time
+        self._since = 0.0
+        self._speed: float | None = None
+
+    @property
+    def outstanding(self) -> int:
+        """Prompt tokens of streams with a slot that are not read yet."""
+        return self._outstanding
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """The measured speed of reading; None while it is not known."""
+        return self._speed
+
+    @property
+    def bound(self) -> float:
+        """How many tokens may be outstanding; infinite while the speed is not known."""
+        return inf if self._speed is None else self._target * self._speed
+
+    def fits(self, tokens: int, already: int = 0) -> bool:
+        """Whether a prompt may begin, with `already` more tokens that are about to.
+
+        A prompt longer than the bound may begin when nothing else is read: it must not
+        wait for ever.
+        """
+        before = self._outstanding + already
+        return before == 0 or before + tokens <= self.bound
+
+    def seconds(self, tokens: int) -> float:
+        """How long it takes until `tokens` more are read; 0 while the speed is not known."""
+        return 0.0 if self._speed is None else (self._outstanding + tokens) / self._speed
+
+    def started(self, stream_id: StreamId, tokens: int, now: float) -> None:
+        """A stream got its slot."""
+        self._clock(now)
+        self._set(stream_id, tokens)
+
+    def progress(self, stream_id: StreamId, unread: int, now: float, cached: int = 0) -> None:
+        """A chunk was read, and so many tokens remain; `cached` ones came without reading.
+
+        More than before are none read: the stream began anew in another process.
+        """
+        before = self._unread.get(stream_id)
+        if before is None:
+            return
+        self._clock(now)
+        self._read += max(0, before - unread - cached)
+        self._set(stream_id, unread)
+        if self._read >= TELLING_TOKENS or (self._read and self._seconds >= TELLING_SECONDS):
+            self._learn()
+
+    def ended(self, stream_id: StreamId, now: float) -> None:
+        """A stream with a slot ended, however."""
+        self._clock(now)
+        self._set(stream_id, 0)
+
+    def _set(self, stream_id: StreamId, unread: int) -> None:
+        self._outstanding += unread - self._unread.pop(stream_id, 0)
+        if unread > 0:
+            self._unread[stream_id] = unread
+
+    def _clock(self, now: float) -> None:
+        """Time counts while there is something to read."""
+        if self._outstanding:
+            self._seconds += now - self._since
+        self._since = now
+
+    def _learn(self) -> None:
+        if self._seconds > 0:
+            speed = self._read / self._seconds
+            known = speed if self._speed is None else self._speed
+            self._speed = known + SMOOTHING * (speed - known)
+        self._read, self._seconds = 0, 0.0

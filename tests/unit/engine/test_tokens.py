@@ -1,0 +1,112 @@
+from math import inf
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.core.tokens import TELLING_TOKENS, TokenBudget
+
+TARGET = 0.5
+
+
+def measured(speed: float) -> TokenBudget:
+    """A budget that has seen prompts read at this speed."""
+    budget = TokenBudget(TARGET)
+    budget.started(0, TELLING_TOKENS, 10.0)
+    budget.progress(0, 0, 10.0 + TELLING_TOKENS / speed)
+    budget.ended(0, 20.0)
+    return budget
+
+
+def test_while_the_speed_is_not_known_nothing_is_held_back() -> None:
+    budget = TokenBudget(TARGET)
+    budget.started(1, 10**9, 0.0)
+    assert budget.tokens_per_second is None
+    assert (budget.bound, budget.seconds(10**9)) == (inf, 0.0)
+    assert budget.fits(10**9)
+
+
+def test_the_bound_is_the_target_times_the_measured_speed() -> None:
+    budget = measured(1000.0)
+    assert budget.tokens_per_second == pytest.approx(1000)
+    assert budget.bound == pytest.approx(500)
+
+
+def test_a_prompt_waits_until_it_fits_beside_those_that_are_read() -> None:
+    budget = measured(1000.0)
+    budget.started(1, 400, 20.0)
+    assert budget.fits(99)
+    assert not budget.fits(101)
+    assert not budget.fits(50, already=51)
+    budget.progress(1, 100, 20.1)
+    assert budget.fits(101)
+
+
+def test_a_prompt_longer_than_the_bound_begins_when_nothing_else_is_read() -> None:
+    budget = measured(1000.0)
+    assert budget.fits(10_000)
+    budget.started(1, 10, 20.0)
+    assert not budget.fits(10_000)
+
+
+def test_time_in_which_nothing_is_to_be_read_does_not_count() -> None:
+    budget = TokenBudget(TARGET)
+    for turn in range(2):
+        start = 1000.0 * turn
+        budget.started(turn, TELLING_TOKENS // 2, start)
+        budget.progress(turn, 0, start + TELLING_TOKENS / 2 / 1000)
+    assert budget.tokens_per_second == pytest.approx(1000)
+
+
+def test_kept_tokens_and_those_of_a_new_beginning_are_not_read() -> None:
+    budget = TokenBudget(TARGET)
+    budget.started(1, 1000, 0.0)
+    budget.progress(1, 0, 1.0, cached=1000 - TELLING_TOKENS)
+    assert budget.tokens_per_second == pytest.approx(TELLING_TOKENS)
+    budget.started(2, 1000, 1.0)
+    budget.progress(2, 500, 1.1)
+    known = budget.tokens_per_second
+    budget.progress(2, 900, 1.2)  # its process is gone, another began anew
+    assert (budget.outstanding, budget.tokens_per_second) == (900, known)
+
+
+def test_a_slow_machine_shows_after_a_second_and_a_change_is_followed() -> None:
+    budget = TokenBudget(TARGET)
+    budget.started(1, 1000, 0.0)
+    budget.progress(1, 990, 1.0)
+    assert budget.tokens_per_second == pytest.approx(10)
+    for step in range(1, 12):
+        budget.progress(1, 990 - 20 * step, 1.0 + step)
+    assert budget.tokens_per_second == pytest.approx(20, rel=0.05)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["started", "progress", "ended"]),
+            st.integers(0, 4),
+            st.integers(0, 2000),
+            st.floats(0, 2),
+        ),
+        max_size=60,
+    )
+)
+def test_whatever_happens_the_account_is_that_of_the_streams(
+    events: list[tuple[str, int, int, float]],
+) -> None:
+    budget, unread, now = TokenBudget(TARGET), dict[int, int](), 0.0
+    for kind, stream_id, tokens, later in events:
+        now += later
+        if kind == "started":
+            budget.started(stream_id, tokens, now)
+            unread[stream_id] = tokens
+        elif kind == "progress":
+            budget.progress(stream_id, tokens, now)
+            if unread.get(stream_id):
+                unread[stream_id] = tokens
+        else:
+            budget.ended(stream_id, now)
+            unread[stream_id] = 0
+        assert budget.outstanding == sum(unread.values())
+        assert budget.bound >= 0
+        assert budget.outstanding or budget.fits(10**9)
