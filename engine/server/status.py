@@ -44,6 +44,14 @@ class MemoryStatus(Struct, frozen=True, kw_only=True):
     rung: str
 
 
+class QosStatus(Struct, frozen=True, kw_only=True):
+    """SLOs that are violated, what holds remedies back, and the cap that one has set."""
+
+    violations: Sequence[str]
+    breakers: dict[str, str]
+    limit_cap: int | None
+
+
 class Endpoints(Struct, frozen=True, kw_only=True):
     """Where the engine answers, and to what: so that clients need not guess."""
 
@@ -63,6 +71,7 @@ class Status(Struct, frozen=True, kw_only=True):
     limit: int
     queue: int
     memory: MemoryStatus
+    qos: QosStatus
     streams_in_flight: int
     engine_version: str
     commit: str
@@ -85,6 +94,7 @@ def status(engine: Engine, routes: Sequence[str]) -> Status:
         limit=engine.dispatcher.queue.limit,
         queue=engine.dispatcher.queue.waiting,
         memory=msgspec.convert(engine.memory.view(), MemoryStatus),
+        qos=msgspec.convert(engine.qos.view(), QosStatus),
         streams_in_flight=engine.registry.counts().live,
         engine_version=__version__,
         commit=engine.commit,
