@@ -102,6 +102,8 @@ class ThroughputTally(Tally):
         self._tokens += event.output_tokens
         self._n += 1
         self._cover([(event.now - event.duration, event.now)])
+        while len(self._spans) > MAX_SPANS:
+            _close_shortest_pause(self._spans)
 
     def absorb(self, other: Self) -> None:
         """Add other tokens; time that both cover counts once."""
@@ -121,8 +123,6 @@ class ThroughputTally(Tally):
                 joined[-1] = (joined[-1][0], max(joined[-1][1], end))
             else:
                 joined.append((start, end))
-        while len(joined) > MAX_SPANS:
-            _close_shortest_pause(joined)
         self._spans = joined
 
 

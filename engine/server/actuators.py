@@ -51,14 +51,13 @@ class LimitCap:
 
     Args:
         limit: the limit of streams without the cap.
-        running: how many run now: a share of them is less than a share of an unused limit.
         floor: the fewest streams that are worth an engine.
     """
 
-    def __init__(self, limit: Callable[[], int], running: Callable[[], int], floor: int) -> None:
+    def __init__(self, limit: Callable[[], int], floor: int) -> None:
         self._limit = limit
-        self._running = running
         self._floor = floor
+        self._busiest, self._busiest_before = 0, 0
         self._before: int | None = None
         self._factor = 1.0
         self.cap: int | None = None
@@ -67,10 +66,18 @@ class LimitCap:
         """The limit of streams under the cap."""
         return limit if self.cap is None else min(limit, self.cap)
 
+    def saw(self, running: int) -> None:
+        """So many streams run: a share of them is taken, since one of an idle limit is none."""
+        self._busiest = max(self._busiest, running)
+
+    def turn(self) -> None:
+        """What was seen before the last turn is forgotten."""
+        self._busiest, self._busiest_before = 0, self._busiest
+
     async def apply(self, order: Order) -> Change:
-        """Let only a share of the streams run that run now."""
+        """Let only a share of the streams run that ran lately."""
         current = self.capped(self._limit())
-        busy = min(current, self._running() or current)
+        busy = min(current, max(self._busiest, self._busiest_before) or current)
         self._before, self._factor = self.cap, order.policy.remedy.factor
         return self._move(min(current, max(self._floor, int(busy * self._factor))))
 

@@ -121,7 +121,6 @@ class Engine:
             engine_id=engine_id,
             clocks=self.clocks,
             limit=lambda: self.memory.capped(self._own_limit),
-            running=lambda: self.dispatcher.queue.running,
             on_limit=self.update_limit,
         )
         self.qos.show(self.metrics.violations, self.metrics.remediations)
@@ -218,6 +217,7 @@ class Engine:
         """Bring the limit up to date: the least of the governor's or the file's, and the caps."""
         now, wall = self.clocks.now(), self.clocks.wall()
         self._own_limit = self.features.limit(self._own_limit, now, wall)
+        self.qos.cap.saw(self.dispatcher.queue.running)
         self.dispatcher.set_limit(self.qos.cap.capped(self.memory.capped(self._own_limit)))
 
     async def tick(self) -> None:

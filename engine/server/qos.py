@@ -42,7 +42,6 @@ class QosIntegration(Collector):
         engine_id: names the engine in alerts.
         clocks: of the engine.
         limit: the limit of streams without any cap.
-        running: how many run.
         on_limit: called when the cap moved.
     """
 
@@ -55,20 +54,20 @@ class QosIntegration(Collector):
         engine_id: str,
         clocks: Clocks,
         limit: Callable[[], int],
-        running: Callable[[], int],
         on_limit: Callable[[], None],
     ) -> None:
         qos, store = config.qos, config.qos.store()
         self._features = features
         self._clocks = clocks
         self._seen = 0
+        self._looks = 0
         self._block = -1
         self._acted = False  # in this block
         self._last: list[SloStatus] = []
         self._seconds = qos.evaluation_seconds
         self.monitor = QosMonitor(store.slos, qos.window_seconds, qos.min_samples)
         bounds, replicas = qos.remediation, config.runtime.replicas
-        self.cap = LimitCap(limit, running, config.governor.min_limit)
+        self.cap = LimitCap(limit, config.governor.min_limit)
         self.executor = RemediationExecutor(
             store,
             bounds.limits(),
@@ -108,9 +107,11 @@ class QosIntegration(Collector):
     def look(self) -> list[Coroutine[None, None, None]]:
         """Evaluate once; returns what is to be done now, to be started at once and in order."""
         now, wall = self._clocks.now(), self._clocks.wall()
+        self.cap.turn()
         deeds = self._enter(wall)
         if not self._features.share(QOS_MONITORING):
             return deeds
+        self._looks += 1
         self._last = self.monitor.evaluate(now)
         for status in self._last:
             self._report(status)
@@ -155,6 +156,7 @@ class QosIntegration(Collector):
         yield CounterMetricFamily(
             "phase5_qos_streams", "Ends of streams looked at", value=self.monitor.observed
         )
+        yield CounterMetricFamily("phase5_qos_looks", "Looks at the SLOs", value=self._looks)
         values = GaugeMetricFamily("phase5_slo_value", "As last measured", labels=("slo",))
         active = GaugeMetricFamily("phase5_slo_violated", "1 while violated", labels=("slo",))
         last = {status.name: status for status in self._last}
