@@ -13,15 +13,25 @@ from textwrap import shorten
 from typing import Annotated, Any, Final, Literal, Self, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from engine.core.flags import FLAGS, FlagSet, FlagState
+from engine.qos_config import QosConfig, SloPolicy
+from engine.sections import Count, Percentage, Port, Positive, Section, Share
 
-Percentage = Annotated[float, Field(ge=0, le=100)]
-Share = Annotated[float, Field(gt=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
-Port = Annotated[int, Field(ge=0, le=65535)]
+__all__ = [
+    "Config",
+    "ConfigError",
+    "QosConfig",
+    "Section",
+    "SloPolicy",
+    "YamlDocument",
+    "explain",
+    "forced_states",
+    "load_config",
+    "packaged",
+    "read_yaml",
+]
 
 #: What was given is quoted up to this many characters, so that an error stays on its line.
 _GIVEN_WIDTH: Final = 60
@@ -29,12 +39,6 @@ _GIVEN_WIDTH: Final = 60
 
 class ConfigError(ValueError):
     """A configuration that cannot serve. The message is one line for each mistake."""
-
-
-class Section(BaseModel):
-    """Frozen, strict about types and about unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class FlagConfig(Section):
@@ -165,34 +169,6 @@ class PipelineConfig(Section):
     ageing_seconds: Positive = 2
 
 
-class SloPolicy(Section):
-    """One service level: a ceiling (`max`) or a floor (`min`) on a metric."""
-
-    name: str
-    metric: Literal["ttft_p95_ms", "latency_p99_ms", "error_rate", "throughput_tps"]
-    max: float | None = None
-    min: float | None = None
-    severity: Literal["warning", "critical"] = "warning"
-
-    @model_validator(mode="after")
-    def _exactly_one_bound(self) -> Self:
-        if (self.max is None) == (self.min is None):
-            raise ValueError(f"policy {self.name!r} needs exactly one of max and min")
-        return self
-
-
-class QosConfig(Section):
-    """QoS monitoring: window, pace and policies."""
-
-    evaluation_seconds: Positive = 5
-    window_seconds: Positive = 60
-    min_samples: Count = 20
-    policies: tuple[SloPolicy, ...] = (
-        SloPolicy(name="default_ttft_policy", metric="ttft_p95_ms", max=550, severity="critical"),
-        SloPolicy(name="error_rate_policy", metric="error_rate", max=0.001),
-    )
-
-
 class Config(Section):
     """All of `runtime.yaml`."""
 
@@ -204,6 +180,17 @@ class Config(Section):
     governor: GovernorConfig = GovernorConfig()
     ttft_pipeline: PipelineConfig = PipelineConfig()
     qos: QosConfig = QosConfig()
+
+    @model_validator(mode="after")
+    def _throughput_of_all_streams(self) -> Self:
+        rate = self.phase4_rollout.qos_monitoring.sample_rate
+        summed = [slo.name for slo in self.qos.policies if slo.metric == "throughput_tps"]
+        if rate > 1 and summed:
+            raise ValueError(
+                f"policy {summed[0]!r} sums the tokens of all streams, so it needs "
+                f"phase4_rollout.qos_monitoring.sample_rate 1, not {rate}"
+            )
+        return self
 
     def digest(self) -> str:
         """SHA-256 of everything that is not rollout state: what a verdict binds to."""

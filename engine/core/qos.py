@@ -1,90 +1,48 @@
 """Service levels over a sliding window: is each kept, violated, or unknown?"""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import inf
 from typing import Final, Literal
 
+from engine.core.measures import METRICS, Measurement, Tally
 from engine.core.registry import StreamEvent
-from engine.core.windows import SlidingWindow, quantile
+from engine.core.slices import Slices
 
 Severity = Literal["warning", "critical"]
-SloState = Literal["no_data", "ok", "violated"]
 
-#: A minute at 160 streams a second, well above what one machine serves: it bounds memory.
-MAX_EVENTS: Final = 10_000
+#: `pending`: on the bad side, but not yet for as long as a violation needs.
+SloState = Literal["no_data", "ok", "pending", "violated"]
 
-MILLISECONDS: Final = 1000.0
+#: What a look changed.
+Edge = Literal["violated", "recovered"]
 
-
-@dataclass(frozen=True, slots=True)
-class Measurement:
-    """A metric's value over the window and the number of streams behind it."""
-
-    value: float
-    n: int
-
-
-Metric = Callable[[Sequence[StreamEvent]], Measurement | None]
-
-
-def _ttft_p95_ms(events: Sequence[StreamEvent]) -> Measurement | None:
-    """Of every stream that had a first token, however it ended."""
-    return _quantile_ms([event.ttft for event in events if event.ttft is not None], 0.95)
-
-
-def _latency_p99_ms(events: Sequence[StreamEvent]) -> Measurement | None:
-    """Of completed streams: a stream that broke off early was not fast."""
-    return _quantile_ms([event.duration for event in events if event.kind == "completed"], 0.99)
-
-
-def _error_rate(events: Sequence[StreamEvent]) -> Measurement | None:
-    """Errors of all that ended by our doing; a client that leaves proves neither."""
-    ended = [event.kind == "error" for event in events if event.kind != "cancelled"]
-    return Measurement(sum(ended) / len(ended), len(ended)) if ended else None
-
-
-def _throughput_tps(events: Sequence[StreamEvent]) -> Measurement | None:
-    """Output tokens for each second in which a stream lived: idle time is not slowness."""
-    seconds = _covered((event.now - event.duration, event.now) for event in events)
-    if seconds == 0:
-        return None
-    return Measurement(sum(event.output_tokens for event in events) / seconds, len(events))
-
-
-def _quantile_ms(seconds: Sequence[float], share: float) -> Measurement | None:
-    if not seconds:
-        return None
-    return Measurement(quantile(seconds, share) * MILLISECONDS, len(seconds))
-
-
-def _covered(spans: Iterable[tuple[float, float]]) -> float:
-    """The length of the union of spans."""
-    covered, reached = 0.0, float("-inf")
-    for start, end in sorted(spans):
-        covered += max(end - max(start, reached), 0.0)
-        reached = max(reached, end)
-    return covered
-
-
-#: Every metric a policy may name.
-METRICS: Final[Mapping[str, Metric]] = {
-    "ttft_p95_ms": _ttft_p95_ms,
-    "latency_p99_ms": _latency_p99_ms,
-    "error_rate": _error_rate,
-    "throughput_tps": _throughput_tps,
-}
+#: The value by which a violation is over is the limit itself, unless the policy says more.
+_AT_ONCE: Final = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slo:
-    """A ceiling (`max`) or a floor (`min`) on a metric: the fields of `SloPolicy`."""
+    """A ceiling (`max`) or a floor (`min`) on a metric.
+
+    Attributes:
+        recovery: a violation is over at this value; None: at the limit.
+        violation_seconds: how long the value is bad before that is a violation.
+        recovery_seconds: how long it is good before the violation is over.
+        window_seconds, min_samples: None: the monitor's.
+    """
 
     name: str
     metric: str
     max: float | None = None
     min: float | None = None
     severity: Severity = "warning"
+    recovery: float | None = None
+    violation_seconds: float = _AT_ONCE
+    recovery_seconds: float = _AT_ONCE
+    window_seconds: float | None = None
+    min_samples: int | None = None
 
     def __post_init__(self) -> None:
         if self.metric not in METRICS:
@@ -93,6 +51,11 @@ class Slo:
             )
         if (self.max is None) == (self.min is None):
             raise ValueError(f"SLO {self.name!r} needs exactly one of max and min")
+        if self.recovery is not None and not self.kept(self.recovery):
+            raise ValueError(
+                f"SLO {self.name!r}: recovery {self.recovery:g} is on the bad side of "
+                f"{self.limit:g}"
+            )
 
     @property
     def limit(self) -> float:
@@ -101,12 +64,29 @@ class Slo:
 
     def kept(self, value: float) -> bool:
         """Whether a value is on the good side. The bound itself is good."""
-        return value <= self.limit if self.max is not None else value >= self.limit
+        return self._good(value, self.limit)
+
+    def recovered(self, value: float) -> bool:
+        """Whether a value ends a violation."""
+        return self._good(value, self.limit if self.recovery is None else self.recovery)
+
+    def gain(self, before: float, after: float) -> float:
+        """How much better a value became, as a share of the first; below 0 it became worse."""
+        change = before - after if self.max is not None else after - before
+        if change == 0:
+            return 0.0
+        return change / abs(before) if before else change * inf
+
+    def _good(self, value: float, bound: float) -> bool:
+        return value <= bound if self.max is not None else value >= bound
 
 
 @dataclass(frozen=True, slots=True)
 class SloStatus:
-    """One SLO at one moment. `value` is None when there is nothing to measure."""
+    """One SLO at one moment. `value` is None when there is nothing to measure.
+
+    `active`: a violation that has not ended, also while nothing is heard of it.
+    """
 
     name: str
     metric: str
@@ -114,60 +94,153 @@ class SloStatus:
     n: int
     state: SloState
     limit: float
+    active: bool = False
+    edge: Edge | None = None
+
+
+class QosEvaluator:
+    """One SLO over time: when a violation begins, and when it ends.
+
+    It begins when the value is bad at every look for `violation_seconds`, and ends when it is
+    good, by the stricter `recovery`, at every look for `recovery_seconds`. Too few streams are
+    neither: they begin nothing, end nothing, and interrupt nothing.
+    """
+
+    def __init__(self, slo: Slo, min_samples: int) -> None:
+        self.slo = slo
+        self.active = False
+        self.violations = 0
+        self.recoveries = 0
+        self._min_samples = slo.min_samples or min_samples
+        self._turning: float | None = None  # since when the value speaks for a change
+
+    def enough(self, measured: Measurement | None) -> bool:
+        """Whether enough streams stand behind a value to believe it."""
+        return measured is not None and measured.n >= self._min_samples
+
+    def judge(self, measured: Measurement | None, now: float) -> SloStatus:
+        """Take a look."""
+        slo, edge = self.slo, None
+        state: SloState = "no_data"
+        if measured is not None and self.enough(measured):
+            edge = self._turn(measured.value, now)
+            state = self._state()
+        value, n = (None, 0) if measured is None else (measured.value, measured.n)
+        return SloStatus(slo.name, slo.metric, value, n, state, slo.limit, self.active, edge)
+
+    def _state(self) -> SloState:
+        if self.active:
+            return "violated"
+        return "ok" if self._turning is None else "pending"
+
+    def _turn(self, value: float, now: float) -> Edge | None:
+        turns = self.slo.recovered(value) if self.active else not self.slo.kept(value)
+        if not turns:
+            self._turning = None
+            return None
+        if self._turning is None:
+            self._turning = now
+        slo = self.slo
+        if now - self._turning < (slo.recovery_seconds if self.active else slo.violation_seconds):
+            return None
+        self._turning, self.active = None, not self.active
+        self.violations += self.active
+        self.recoveries += not self.active
+        return "violated" if self.active else "recovered"
+
+
+@dataclass(slots=True)
+class _Trial:
+    """A sum over the streams that began after something was done."""
+
+    since: float
+    tally: Tally
+
+
+@dataclass(frozen=True, slots=True)
+class _Watched:
+    evaluator: QosEvaluator
+    window: Slices[Tally]
+
+    def fresh(self) -> Tally:
+        return _tally(self.evaluator.slo)
 
 
 class QosMonitor:
     """Evaluates SLOs over the streams that ended in the last `window_s` seconds.
 
     Fewer than `min_samples` streams are `no_data`, which is neither kept nor violated: a
-    violation lasts through silence until the SLO is seen kept again.
+    violation lasts through silence until the SLO is seen kept again. Memory is bounded, however
+    many streams there are.
     """
 
     def __init__(self, policies: Iterable[Slo], window_s: float, min_samples: int) -> None:
-        self._policies = tuple(policies)
-        names = Counter(slo.name for slo in self._policies)
+        slos = tuple(policies)
+        names = Counter(slo.name for slo in slos)
         if doubles := [name for name, times in names.items() if times > 1]:
             raise ValueError(f"SLO names must differ; given more than once: {', '.join(doubles)}")
-        self._min_samples = min_samples
-        self._window: SlidingWindow[StreamEvent] = SlidingWindow(window_s, MAX_EVENTS)
-        self._violated: set[str] = set()
-        self._violations = dict.fromkeys(names, 0)
-        self._recoveries = dict.fromkeys(names, 0)
+        self._watched = {slo.name: _watch(slo, window_s, min_samples) for slo in slos}
+        self._trials: dict[str, _Trial] = {}
+        self.observed = 0
 
     @property
     def violations_total(self) -> Mapping[str, int]:
         """For each SLO, how often it went from not violated to violated."""
-        return dict(self._violations)
+        return {name: each.evaluator.violations for name, each in self._watched.items()}
 
     @property
     def recoveries_total(self) -> Mapping[str, int]:
         """For each SLO, how often it went from violated to kept."""
-        return dict(self._recoveries)
+        return {name: each.evaluator.recoveries for name, each in self._watched.items()}
+
+    def slo(self, name: str) -> Slo:
+        """One of them."""
+        return self._watched[name].evaluator.slo
 
     def observe(self, event: StreamEvent) -> None:
         """Take in the end of a stream, good or bad: rates need both."""
-        self._window.add(event, event.now)
+        self.observed += 1
+        for each in self._watched.values():
+            each.window.current(event.now).observe(event)
+        for trial in self._trials.values():
+            if event.now - event.duration >= trial.since:
+                trial.tally.observe(event)
 
     def evaluate(self, now: float) -> list[SloStatus]:
         """Every SLO over the window that ends now, in the order of the policies."""
-        events = self._window.samples(now)
-        statuses = [self._status(slo, METRICS[slo.metric](events)) for slo in self._policies]
-        for status in statuses:
-            self._count_edge(status)
-        return statuses
+        return [
+            each.evaluator.judge(_sum(each.fresh(), each.window.live(now)), now)
+            for each in self._watched.values()
+        ]
 
-    def _status(self, slo: Slo, measured: Measurement | None) -> SloStatus:
-        if measured is None:
-            return SloStatus(slo.name, slo.metric, None, 0, "no_data", slo.limit)
-        state: SloState = "ok" if slo.kept(measured.value) else "violated"
-        if measured.n < self._min_samples:
-            state = "no_data"
-        return SloStatus(slo.name, slo.metric, measured.value, measured.n, state, slo.limit)
+    # What a remediation did is judged by the streams that began after it.
 
-    def _count_edge(self, status: SloStatus) -> None:
-        if status.state == "violated" and status.name not in self._violated:
-            self._violated.add(status.name)
-            self._violations[status.name] += 1
-        elif status.state == "ok" and status.name in self._violated:
-            self._violated.remove(status.name)
-            self._recoveries[status.name] += 1
+    def begin_trial(self, name: str, now: float) -> None:
+        """From now on, measure an SLO also on the streams that begin after `now`."""
+        self._trials[name] = _Trial(now, self._watched[name].fresh())
+
+    def trial(self, name: str) -> float | None:
+        """What its trial measured; None without one, or before enough streams have ended."""
+        trial = self._trials.get(name)
+        measured = trial.tally.measure() if trial else None
+        enough = self._watched[name].evaluator.enough(measured)
+        return measured.value if measured is not None and enough else None
+
+    def end_trial(self, name: str) -> None:
+        """Forget a trial, if there is one."""
+        self._trials.pop(name, None)
+
+
+def _watch(slo: Slo, window_s: float, min_samples: int) -> _Watched:
+    window = Slices[Tally](slo.window_seconds or window_s, lambda: _tally(slo))
+    return _Watched(QosEvaluator(slo, min_samples), window)
+
+
+def _tally(slo: Slo) -> Tally:
+    return METRICS[slo.metric](slo.max)
+
+
+def _sum(total: Tally, parts: Iterable[Tally]) -> Measurement | None:
+    for part in parts:
+        total.absorb(part)
+    return total.measure()

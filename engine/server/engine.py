@@ -10,7 +10,7 @@ from engine import __version__
 from engine.config import ConfigError
 from engine.core.admission import AdmissionQueue
 from engine.core.aggregates import Aggregate
-from engine.core.flags import QOS_MONITORING, FlagSet
+from engine.core.flags import FlagSet
 from engine.core.registry import StreamEvent, StreamRegistry
 from engine.core.valve import Valve
 from engine.runtime.interface import Runtime
@@ -24,6 +24,7 @@ from engine.server.memory import MemoryWatch
 from engine.server.metrics import Build, Live, Metrics
 from engine.server.observing import Observing
 from engine.server.parts import Call, Clocks, Codec, Http2Port, Ports
+from engine.server.qos import QosIntegration
 from engine.server.requests import Job
 from engine.server.settings import Settings
 from engine.server.sockets import ListenError
@@ -73,7 +74,6 @@ class Engine:
         self.connections = Connections(config.server.slow_reader_seconds, self.clocks.now)
         self.features = Features(config, settings.states(), engine_id)
         self.registry = StreamRegistry(_listener_failed)
-        self.registry.add_listener(self.features.ended)
         self.memory = MemoryWatch(
             runtime,
             config.runtime.memory_bytes,
@@ -126,6 +126,18 @@ class Engine:
             give_up=lambda stream: self.close(stream, "cancelled", ClientGone.reason),
         )
         self.metrics.registry.register(self.cleanup)
+        self.qos = QosIntegration(
+            config=config,
+            features=self.features,
+            runtime=runtime,
+            engine_id=engine_id,
+            clocks=self.clocks,
+            limit=lambda: self.memory.capped(self._own_limit),
+            on_limit=self.update_limit,
+        )
+        self.qos.show(self.metrics.violations, self.metrics.remediations)
+        self.registry.add_listener(self.qos.ended)
+        self.metrics.registry.register(self.qos)
         self._show_flags()
 
     @property
@@ -146,8 +158,6 @@ class Engine:
         streams = [self._stream(job.choice(i), flags, own) for i, own in enumerate(each)]
         self.update_limit()
         self.dispatcher.open(streams, call.tenant)
-        for stream in streams:
-            self.features.began(stream.uid, flags)
         return streams
 
     def _stream(self, job: Job, flags: FlagSet, times: Times) -> Stream:
@@ -217,10 +227,11 @@ class Engine:
         self._show_flags()
 
     def update_limit(self) -> None:
-        """Bring the limit up to date with the governor or the configuration, and the memory."""
+        """Bring the limit up to date: the least of the governor's or the file's, and the caps."""
         now, wall = self.clocks.now(), self.clocks.wall()
         self._own_limit = self.features.limit(self._own_limit, now, wall)
-        self.dispatcher.set_limit(self.memory.capped(self._own_limit))
+        self.qos.cap.saw(self.dispatcher.queue.running)
+        self.dispatcher.set_limit(self.qos.cap.capped(self.memory.capped(self._own_limit)))
 
     async def tick(self) -> None:
         """Do what time alone brings: see `on_tick`. Runs until cancelled."""
@@ -244,23 +255,8 @@ class Engine:
         await self.memory.run(lambda: self._own_limit)
 
     async def watch_slos(self) -> None:
-        """Evaluate the SLOs at their interval. Runs until cancelled."""
-        while True:
-            await asyncio.sleep(self.settings.config.qos.evaluation_seconds)
-            self.evaluate_slos()
-
-    def evaluate_slos(self) -> None:
-        """Log and count what became violated since the last time; nothing while the flag is off."""
-        if self.features.states[QOS_MONITORING].percentage == 0:
-            return
-        before = self.features.violations()
-        for status in self.features.evaluate(self.clocks.now()):
-            if self.features.violations()[status.name] > before[status.name]:
-                log.warning(
-                    "SLO %s violated: %s is %.6g, limit %.6g, n=%d",
-                    *(status.name, status.metric, status.value, status.limit, status.n),
-                )
-                self.metrics.violations.labels(status.name).inc()
+        """Evaluate the SLOs at their interval, and act. Runs until cancelled."""
+        await self.qos.run()
 
     async def drain(self, seconds: float) -> bool:
         """Take no new request; let live streams finish. Whether all did within the time."""

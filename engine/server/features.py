@@ -5,7 +5,7 @@
 | `adaptive_governor` | the limit and who is shed come from `governance`, in blocks of time |
 | `http2_transport` | the second port is open; assigned streams are told of it |
 | `ttft_pipeline` | the stream may reorder among its kind, and reuses prefixes |
-| `qos_monitoring` | every Nth of the flag's streams is watched by the SLO monitor |
+| `qos_monitoring` | every Nth of the flag's streams is watched; remedies act in blocks of time |
 """
 
 from collections.abc import Mapping
@@ -15,35 +15,25 @@ from engine.config import Config
 from engine.core.flags import (
     ADAPTIVE_GOVERNOR,
     HTTP2_TRANSPORT,
-    QOS_MONITORING,
     FlagSet,
     FlagState,
     assigned,
     decide,
 )
-from engine.core.qos import QosMonitor, Slo, SloStatus
-from engine.core.registry import StreamEvent
 from engine.server.governance import Governance
 
-#: The governor acts on a whole engine, so it is assigned by time: long enough for its loop
-#: to settle and be measured, short enough for many blocks a day.
+#: The governor and remedies act on a whole engine, so they are assigned by time: long enough
+#: for a loop to settle and be measured, short enough for many blocks a day.
 BLOCK_SECONDS: Final = 300
 
 
 class Features:
-    """Owns what the flags switch: their states, the governance, the SLO monitor."""
+    """Owns what the flags switch: their states, and the governance."""
 
     def __init__(self, config: Config, states: Mapping[str, FlagState], engine_id: str) -> None:
         self._config = config
         self._engine_id = engine_id
         self.governance = Governance(config)
-        self._seen = 0
-        self._watched: set[int] = set()
-        self._monitor = QosMonitor(
-            (Slo(**policy.model_dump()) for policy in config.qos.policies),
-            config.qos.window_seconds,
-            config.qos.min_samples,
-        )
         self.states = dict(states)
 
     def serve(self, config: Config, states: Mapping[str, FlagState]) -> None:
@@ -71,32 +61,26 @@ class Features:
         """A stream has its first text `ttft` seconds after it got its place."""
         self.governance.first_text(ttft, now, at_limit=at_limit)
 
-    def began(self, stream_id: int, flags: FlagSet) -> None:
-        """Watch every Nth stream of the monitoring's treatment."""
-        if QOS_MONITORING not in flags:
-            return
-        if self._seen % self._config.phase4_rollout.qos_monitoring.sample_rate == 0:
-            self._watched.add(stream_id)
-        self._seen += 1
+    @property
+    def sample_rate(self) -> int:
+        """Of the monitoring's streams every Nth is looked at."""
+        return self._config.phase4_rollout.qos_monitoring.sample_rate
 
-    def ended(self, event: StreamEvent) -> None:
-        """A listener of the registry."""
-        if event.stream_id in self._watched:
-            self._watched.remove(event.stream_id)
-            self._monitor.observe(event)
+    def share(self, flag: str) -> float:
+        """Per cent that a flag serves."""
+        return self.states[flag].percentage
 
-    def evaluate(self, now: float) -> list[SloStatus]:
-        """Every SLO as the watched streams show it."""
-        return self._monitor.evaluate(now)
+    def block(self, wall: float) -> int:
+        """The number of a moment's block."""
+        return int(wall) // BLOCK_SECONDS
 
-    def violations(self) -> Mapping[str, int]:
-        """For each SLO, how often it became violated."""
-        return self._monitor.violations_total
+    def block_on(self, flag: str, wall: float) -> bool:
+        """Whether a flag that acts on a whole engine acts in a moment's block."""
+        state = self.states[flag]
+        return assigned(state.salt, f"{self._engine_id}:{self.block(wall)}", state.percentage)
 
     def _governed(self, wall: float) -> bool:
-        state = self.states[ADAPTIVE_GOVERNOR]
-        block = f"{self._engine_id}:{int(wall) // BLOCK_SECONDS}"
-        return assigned(state.salt, block, state.percentage)
+        return self.block_on(ADAPTIVE_GOVERNOR, wall)
 
 
 def wants_http2(states: Mapping[str, FlagState]) -> bool:

@@ -51,6 +51,14 @@ class GovernorStatus(Struct, frozen=True, kw_only=True):
     trouble: str | None
 
 
+class QosStatus(Struct, frozen=True, kw_only=True):
+    """SLOs that are violated, what holds remedies back, and the cap that one has set."""
+
+    violations: Sequence[str]
+    breakers: dict[str, str]
+    limit_cap: int | None
+
+
 class Endpoints(Struct, frozen=True, kw_only=True):
     """Where the engine answers, and to what: so that clients need not guess."""
 
@@ -71,6 +79,7 @@ class Status(Struct, frozen=True, kw_only=True):
     queue: int
     governor: GovernorStatus
     memory: MemoryStatus
+    qos: QosStatus
     streams_in_flight: int
     engine_version: str
     commit: str
@@ -96,6 +105,7 @@ def status(engine: Engine, routes: Sequence[str]) -> Status:
             mode=engine.features.governance.mode, trouble=engine.features.governance.trouble
         ),
         memory=msgspec.convert(engine.memory.view(), MemoryStatus),
+        qos=msgspec.convert(engine.qos.view(), QosStatus),
         streams_in_flight=engine.registry.counts().live,
         engine_version=__version__,
         commit=engine.commit,

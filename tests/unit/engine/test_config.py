@@ -218,7 +218,7 @@ BAD = {
         """,
         5,
         "qos.policies.0.maximum",
-        ("unknown key; allowed: max, metric, min, name, severity",),
+        ("unknown key; allowed: max, metric, min, min_samples, name, recovery",),
     ),
     "policy with two bounds": Bad(
         "qos:\n  policies:\n    - {name: a, metric: error_rate, max: 1, min: 0}\n",

@@ -2,30 +2,13 @@ from typing import Any
 
 from engine.config import Config, forced_states
 from engine.core.flags import FLAGS, FlagState
-from engine.core.registry import StreamEvent
 from engine.server.features import BLOCK_SECONDS, Features, wants_http2
 
 GOVERNOR = frozenset({"adaptive_governor"})
-QOS = frozenset({"qos_monitoring"})
 
 
 def features(flags: frozenset[str], **config: Any) -> Features:
     return Features(Config.model_validate(config), forced_states(flags), "engine-1")
-
-
-def event(stream_id: int, ttft: float) -> StreamEvent:
-    return StreamEvent(
-        kind="completed",
-        stream_id=stream_id,
-        flags=QOS,
-        now=10.0,
-        waited=0.0,
-        ttft=ttft,
-        duration=ttft,
-        prompt_tokens=1,
-        output_tokens=1,
-        reason="stop",
-    )
 
 
 def test_the_limit_is_fixed_without_the_governor() -> None:
@@ -65,22 +48,14 @@ def test_the_governor_is_assigned_by_block_and_to_every_stream_of_it() -> None:
     assert 5 < sum(arms) < 35
 
 
-def test_every_nth_stream_is_watched_and_a_violation_found() -> None:
-    rollout = {"qos_monitoring": {"enabled": True, "sample_rate": 2}}
-    watching = features(QOS, phase4_rollout=rollout, qos={"min_samples": 3})
-    for stream_id in range(6):
-        watching.began(stream_id, QOS)
-        watching.ended(event(stream_id, 9.0 if stream_id % 2 == 0 else 0.1))
-    status = watching.evaluate(10.0)[0]
-    assert (status.n, status.state) == (3, "violated")
-    assert watching.violations()[status.name] == 1
-
-
-def test_streams_of_the_control_arm_are_not_watched() -> None:
-    watching = features(QOS, qos={"min_samples": 1})
-    watching.began(1, frozenset())
-    watching.ended(event(1, 9.0))
-    assert watching.evaluate(10.0)[0].state == "no_data"
+def test_two_flags_that_act_on_the_engine_have_blocks_of_their_own() -> None:
+    states = {name: FlagState(50.0, name) for name in FLAGS}
+    both = Features(Config(), states, "engine-1")
+    seen = {
+        (both.block_on("adaptive_governor", wall), both.block_on("qos_monitoring", wall))
+        for wall in range(0, 40 * BLOCK_SECONDS, BLOCK_SECONDS)
+    }
+    assert len(seen) == 4
 
 
 def test_the_second_port_is_wanted_from_the_first_hundredth_of_a_percent() -> None:
