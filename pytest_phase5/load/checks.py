@@ -30,6 +30,9 @@ class RunReport:
     origin: float  #: `time.monotonic()` at the start: sample times count from here
     rows: int
     loop: str  #: the event loop's module
+    connections: int | None = None  #: opened over the run, where the driver can count them
+    stopped_at: int | None = None  #: the block after which the plan's stop rule held
+    stop_reason: str = ""
 
 
 def write_report(path: Path, report: RunReport) -> None:
