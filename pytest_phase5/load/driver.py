@@ -14,12 +14,11 @@ from gates.samples import Sample, read_rows
 from pytest_phase5.load.checks import faults, read_report
 from pytest_phase5.load.locust_driver import run_locust
 from pytest_phase5.load.plan import Plan, read_plan, write_plan
-from pytest_phase5.load.progress import Progress, ProgressReader
+from pytest_phase5.load.progress import PROGRESS_FILE, Progress, ProgressReader
 
 PLAN_FILE: Final = "plan.json"
 ROWS_FILE: Final = "samples.jsonl"
 REPORT_FILE: Final = "samples.json"
-PROGRESS_FILE: Final = "progress.jsonl"
 LOG_FILE: Final = "generator.log"
 #: Seconds between two looks at a run under way.
 LOOK: Final = 0.2

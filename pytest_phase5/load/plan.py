@@ -143,7 +143,12 @@ class Plan:
     @property
     def measured(self) -> int:
         """Requests that must come back as rows."""
-        return sum(len(block.requests) for block in self.blocks if not block.warmup)
+        return self.measured_until(None)
+
+    def measured_until(self, last: int | None) -> int:
+        """The same, when the run ends after the measured block of that number."""
+        sizes = [len(block.requests) for block in self.blocks if not block.warmup]
+        return sum(sizes if last is None else sizes[: last + 1])
 
     @property
     def longest(self) -> float:
@@ -153,7 +158,9 @@ class Plan:
         if self.closed:
             return min(CLOSED_BUDGET, self._closed_worst()) + SLACK
         last = max(shot.due for block in self.shots() for shot in block)
-        return last + self.timeout + SLACK
+        # Between steps the last answer of each is waited for.
+        pauses = len(self.blocks) if self.stop is not None else 1
+        return last + pauses * self.timeout + SLACK
 
     def shots(self) -> Iterator[tuple[Shot, ...]]:
         """The requests of each block in order, numbered over the measured ones."""

@@ -3,6 +3,9 @@
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Final
+
+PROGRESS_FILE: Final = "progress.jsonl"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,6 +31,7 @@ def sample(index: int, **changes: Any) -> Sample:
         "first_token": due + 0.1,
         "end": due + 0.2,
         "outcome": Outcome.OK,
+        "protocol": "h1",
     }
     return Sample(**fields | changes)
 

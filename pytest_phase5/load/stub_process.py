@@ -1,0 +1,68 @@
+"""The calibrated stub in a process of its own, and what it says that it did."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class StubError(RuntimeError):
+    """The stub did not start. The message says what it said."""
+
+
+@dataclass(frozen=True, slots=True)
+class StubProcess:
+    """A stub that runs."""
+
+    port: int
+    log: Path
+    process: "subprocess.Popen[str]"
+
+    def url(self, state: str = "up") -> str:
+        """Its base URL; in the state `down` it says that it is not ready."""
+        return f"http://127.0.0.1:{self.port}/{state}"
+
+    def seen(self) -> dict[str, dict[str, float]]:
+        """Its own times, by key; see `stub`."""
+        rows: dict[str, dict[str, float]] = {}
+        for line in self.log.read_text(encoding="utf-8").splitlines():
+            row = json.loads(line)
+            rows.setdefault(row.pop("key"), {}).update(row)
+        return rows
+
+
+@contextmanager
+def running_stub(log: Path, **options: float) -> Iterator[StubProcess]:
+    """Start a stub; it ends with the block, or with this process.
+
+    Args:
+        log: file for its times, made here.
+        options: those of `stub`'s command line: `ttft`, `gap`, `stall_at`, `stall`.
+
+    Raises:
+        StubError: when it does not start.
+    """
+    log.touch()
+    given = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+    with subprocess.Popen(  # noqa: S603 - our own module
+        [sys.executable, "-P", "-m", "pytest_phase5.load.stub", str(log), *given],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            yield StubProcess(_port(process), log, process)
+        finally:
+            process.kill()
+
+
+def _port(process: "subprocess.Popen[str]") -> int:
+    line = process.stdout.readline() if process.stdout else ""
+    if not line.startswith("ready "):
+        said = process.stderr.read().strip() if process.stderr else ""
+        raise StubError(f"the calibrated stub did not start: {said[-500:] or line!r}")
+    return int(line.split()[1])
