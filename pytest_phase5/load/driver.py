@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +16,7 @@ from pytest_phase5.load.checks import faults, read_report
 from pytest_phase5.load.locust_driver import run_locust
 from pytest_phase5.load.plan import Plan, read_plan, write_plan
 from pytest_phase5.load.progress import PROGRESS_FILE, Progress, ProgressReader
+from pytest_phase5.load.self_check import Calibration, Load, calibrated, load_of
 
 PLAN_FILE: Final = "plan.json"
 ROWS_FILE: Final = "samples.jsonl"
@@ -43,7 +45,11 @@ class LoadResult:
 
 
 def run_plan(
-    plan: Plan, folder: Path, *, on_progress: Callable[[Progress], None] | None = None
+    plan: Plan,
+    folder: Path,
+    *,
+    self_check: float | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
 ) -> LoadResult:
     """Carry out a plan in a child process; its files stay in `folder`.
 
@@ -54,14 +60,32 @@ def run_plan(
     Args:
         plan: what to do, and who does it (`plan.driver`).
         folder: made if missing; must not hold an earlier run.
+        self_check: the smallest limit, in seconds, by which a time of this run is judged.
+            The driver then first measures a server that is known, once per process and load;
+            where it is off by more than 5 % of the limit, the plan is not carried out and the
+            result is invalid. None: no time is judged.
         on_progress: called in this thread, about once a second while the run goes on.
 
     Raises:
         FileExistsError: when the folder holds an earlier run.
     """
+    _own_folder(folder)
+    fault = _self_fault(plan, self_check) if self_check is not None else None
+    if fault is not None:
+        now = datetime.now(UTC).isoformat()
+        return LoadResult((), valid=False, invalid_reason=fault, started=now, complete=False)
+    return _carry_out(plan, folder, on_progress)
+
+
+def _own_folder(folder: Path) -> None:
     if (folder / PLAN_FILE).exists():
         raise FileExistsError(f"{folder / PLAN_FILE}: each run needs a folder of its own")
     folder.mkdir(parents=True, exist_ok=True)
+
+
+def _carry_out(
+    plan: Plan, folder: Path, on_progress: Callable[[Progress], None] | None = None
+) -> LoadResult:
     write_plan(folder / PLAN_FILE, plan)
     started = datetime.now(UTC).isoformat()
     watch = _watcher(folder, on_progress)
@@ -69,6 +93,22 @@ def run_plan(
     status = run(plan, folder, watch)
     watch()
     return _result(plan, folder, status, started)
+
+
+def _self_fault(plan: Plan, limit: float) -> str | None:
+    return _calibrated(load_of(plan), limit).fault(limit)
+
+
+@cache
+def _calibrated(load: Load, limit: float) -> Calibration:
+    """A self-check: once for the same load and limit, so that a suite does not pay twice."""
+
+    def carry_out(plan: Plan, folder: Path) -> tuple[tuple[Sample, ...], str]:
+        _own_folder(folder)
+        result = _carry_out(plan, folder)
+        return result.samples, result.invalid_reason
+
+    return calibrated(load, limit, carry_out)
 
 
 def read_run(folder: Path) -> LoadResult:

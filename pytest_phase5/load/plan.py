@@ -20,8 +20,10 @@ TIMEOUT: Final = 30.0
 MAX_IN_FLIGHT: Final = 512
 #: Share of a judged limit that the generator may be late by: what it adds must not decide.
 LAG_SHARE: Final = 0.05
-#: Seconds late at the 99th percentile: that share of 0.4 s, the smallest limit of the SLOs.
-LAG_LIMIT: Final = LAG_SHARE * 0.4
+#: The smallest limit of the SLOs, in seconds.
+SMALLEST_LIMIT: Final = 0.4
+#: Seconds late at the 99th percentile.
+LAG_LIMIT: Final = LAG_SHARE * SMALLEST_LIMIT
 #: Seconds that a closed run may last; it has no schedule that would bound it.
 CLOSED_BUDGET: Final = 600.0
 #: Seconds beyond the last deadline for the child to start, connect and write its rows.

@@ -46,23 +46,23 @@ def running_stub(log: Path, **options: float) -> Iterator[StubProcess]:
         StubError: when it does not start.
     """
     log.touch()
+    said = log.with_suffix(".said")
     given = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
-    with subprocess.Popen(  # noqa: S603 - our own module
-        [sys.executable, "-P", "-m", "pytest_phase5.load.stub", str(log), *given],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
+    with (
+        said.open("w", encoding="utf-8") as errors,
+        subprocess.Popen(  # noqa: S603 - our own module
+            [sys.executable, "-P", "-m", "pytest_phase5.load.stub", str(log), *given],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        ) as process,
+    ):
         try:
-            yield StubProcess(_port(process), log, process)
+            line = process.stdout.readline() if process.stdout else ""
+            if not line.startswith("ready "):
+                why = said.read_text(encoding="utf-8").strip() or repr(line)
+                raise StubError(f"the calibrated stub did not start: {why[-500:]}")
+            yield StubProcess(int(line.split()[1]), log, process)
         finally:
             process.kill()
-
-
-def _port(process: "subprocess.Popen[str]") -> int:
-    line = process.stdout.readline() if process.stdout else ""
-    if not line.startswith("ready "):
-        said = process.stderr.read().strip() if process.stderr else ""
-        raise StubError(f"the calibrated stub did not start: {said[-500:] or line!r}")
-    return int(line.split()[1])
