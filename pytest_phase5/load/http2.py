@@ -20,9 +20,14 @@ from pyreqwest.response import Response as Answered
 
 from pytest_phase5.load.client import KEEP_ALIVE, Response, TransportError
 
-#: What the end of a chain of causes says of the two ways in which HTTP/2 itself ends streams.
-#: The rest of the message is left out: a server can write into it.
+#: How the last of a chain of causes begins, and the reason that a sample gets. The rest of
+#: the message is left out: a server can write into it.
 _ENDINGS: Final = {
+    # `openssl req -x509` makes such a one unless told `basicConstraints=CA:FALSE`.
+    "invalid peer certificate: Other(OtherError(CaUsedAsEndEntity))": (
+        "certificate refused: that of an authority, not of a server"
+    ),
+    "invalid peer certificate": "certificate refused",
     "stream error received": "stream reset",
     "connection error received": "connection closed by GOAWAY",
 }

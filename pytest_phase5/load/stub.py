@@ -239,7 +239,7 @@ def _usage(body: dict[str, Any]) -> dict[str, int]:
     return {"prompt_tokens": PROMPT_TOKENS, "completion_tokens": _tokens(body)}
 
 
-async def serve(stub: Stub) -> None:
+async def serve(stub: Stub, cert: Path | None = None, key: Path | None = None) -> None:
     """Serve until SIGTERM or the end of standard input, and then what is still open."""
     sock = bind("127.0.0.1", 0)
     port = sock.getsockname()[1]
@@ -251,6 +251,8 @@ async def serve(stub: Stub) -> None:
         websockets=False,
         log_enabled=False,
         backpressure=8192,  # far above what any plan has in flight
+        ssl_cert=cert,
+        ssl_key=key,
     )
     serving = asyncio.create_task(server.serve())
     loop = asyncio.get_running_loop()
@@ -273,9 +275,11 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--gap", type=float, default=0.005, help="seconds between tokens")
     parser.add_argument("--stall-at", type=int, default=10, help="request at which it stalls")
     parser.add_argument("--stall", type=float, default=2.0, help="seconds for which it stalls")
+    parser.add_argument("--cert", type=Path, help="certificate chain; serves TLS, with ALPN")
+    parser.add_argument("--key", type=Path, help="its key")
     options = parser.parse_args(arguments)
     stub = Stub(options.log, options.ttft, options.gap, options.stall_at, options.stall)
-    asyncio.run(serve(stub))
+    asyncio.run(serve(stub, options.cert, options.key))
     return 0
 
 

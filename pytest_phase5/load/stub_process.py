@@ -19,11 +19,12 @@ class StubProcess:
 
     port: int
     log: Path
+    scheme: str
     process: "subprocess.Popen[str]"
 
     def url(self, state: str = "up") -> str:
         """Its base URL; in the state `down` it says that it is not ready."""
-        return f"http://127.0.0.1:{self.port}/{state}"
+        return f"{self.scheme}://127.0.0.1:{self.port}/{state}"
 
     def seen(self) -> dict[str, dict[str, float]]:
         """Its own times, by key; see `stub`."""
@@ -35,12 +36,13 @@ class StubProcess:
 
 
 @contextmanager
-def running_stub(log: Path, **options: float) -> Iterator[StubProcess]:
+def running_stub(log: Path, **options: float | Path) -> Iterator[StubProcess]:
     """Start a stub; it ends with the block, or with this process.
 
     Args:
         log: file for its times, made here.
-        options: those of `stub`'s command line: `ttft`, `gap`, `stall_at`, `stall`.
+        options: those of `stub`'s command line: `ttft`, `gap`, `stall_at`, `stall`,
+            and `cert` and `key` for TLS.
 
     Raises:
         StubError: when it does not start.
@@ -63,6 +65,7 @@ def running_stub(log: Path, **options: float) -> Iterator[StubProcess]:
             if not line.startswith("ready "):
                 why = said.read_text(encoding="utf-8").strip() or repr(line)
                 raise StubError(f"the calibrated stub did not start: {why[-500:]}")
-            yield StubProcess(int(line.split()[1]), log, process)
+            scheme = "https" if "cert" in options else "http"
+            yield StubProcess(int(line.split()[1]), log, scheme, process)
         finally:
             process.kill()
