@@ -6,7 +6,8 @@ arrived, its first token left and its answer ended; whatever the generator measu
 that is its own error.
 
 The *median* error counts: a self-check looks for a bias, such as a client that gathers
-chunks. How late single requests were is checked in the run itself (dispatch lag).
+chunks. How late single requests were is checked in the run itself (dispatch lag), so here
+a lag is only part of the error.
 """
 
 import tempfile
@@ -19,7 +20,7 @@ from statistics import median
 from typing import Final
 
 from gates.samples import Outcome, Sample
-from pytest_phase5.load.plan import LAG_SHARE, Driver, Plan, lag_limit
+from pytest_phase5.load.plan import LAG_SHARE, Driver, Plan
 from pytest_phase5.load.plans import open_loop, streams
 from pytest_phase5.load.stub_process import StubError, running_stub
 from pytest_phase5.load.workload import Workload
@@ -100,18 +101,18 @@ def calibrated(load: Load, limit: float, carry_out: CarryOut) -> Calibration:
     found = Calibration(failure="not measured")
     with tempfile.TemporaryDirectory(prefix="phase5-self-check-") as name:
         for look in range(LOOKS):
-            found = _measured(load, limit, carry_out, Path(name) / str(look))
+            found = _measured(load, carry_out, Path(name) / str(look))
             if found.fault(limit) is None:
                 break
     return found
 
 
-def _measured(load: Load, limit: float, carry_out: CarryOut, folder: Path) -> Calibration:
+def _measured(load: Load, carry_out: CarryOut, folder: Path) -> Calibration:
     folder.mkdir()
     gap = (_answer(load) - TTFT) / (TOKENS - 1)
     try:
         with running_stub(folder / "stub.jsonl", ttft=TTFT, gap=gap) as stub:
-            plan = _plan(load, stub.url(), lag_limit(limit))
+            plan = _plan(load, stub.url())
             samples, invalid = carry_out(plan, folder / "run")
             seen = stub.seen()
     except StubError as error:
@@ -152,7 +153,7 @@ def _answer(load: Load) -> float:
     return min(ANSWER, SECONDS * load.level / LEAST) if load.closed else ANSWER
 
 
-def _plan(load: Load, url: str, lag: float) -> Plan:
+def _plan(load: Load, url: str) -> Plan:
     workload = Workload(name="self-check", words=(8, 16), tokens=(TOKENS, TOKENS), model="ok")
     if load.closed:
         rounds = ceil(SECONDS / _answer(load))
@@ -162,7 +163,7 @@ def _plan(load: Load, url: str, lag: float) -> Plan:
             requests=rounds * load.level,
             seed=0,
             workload=workload,
-            lag_limit=lag,
+            lag_limit=SECONDS,
             driver=load.driver,
         )
     rate = max(load.level, ceil(LEAST / SECONDS))
@@ -172,7 +173,7 @@ def _plan(load: Load, url: str, lag: float) -> Plan:
         requests=ceil(rate * SECONDS),
         seed=0,
         workload=workload,
-        lag_limit=lag,
+        lag_limit=SECONDS,
         driver=load.driver,
         warmup=ceil(rate * ANSWER),  # so that the measured ones meet all streams there are
     )

@@ -115,14 +115,16 @@ def test_an_answer_in_one_piece_has_no_first_token(stub: StubProcess, tmp_path: 
     }
 
 
-def test_a_stalled_server_shows_in_full_for_all_who_came_meanwhile(
-    stub: StubProcess, tmp_path: Path
+@pytest.mark.parametrize("driver", ["http1", "http2"])
+def test_a_server_that_stalls_for_two_seconds_shows_in_full_for_all_who_came_meanwhile(
+    stub: StubProcess, tmp_path: Path, driver: str
 ) -> None:
-    plan = a_plan(stub.url(), "stall", rate=50, requests=100, warmup=0)
+    plan = a_plan(stub.url(), "stall", rate=50, requests=150, warmup=0, driver=driver)
     result = run_plan(plan, tmp_path / "run")
     origin = read_report(tmp_path / "run" / "samples.json").origin
     stalled = next(row for row in stub.seen().values() if "stall_end" in row)
     begin, end = stalled["stall_begin"] - origin, stalled["stall_end"] - origin
+    assert end - begin >= 2
     meanwhile = [sample for sample in result.samples if begin < sample.scheduled < end]
     assert len(meanwhile) == pytest.approx(50 * (end - begin), abs=1)
     for sample in meanwhile:

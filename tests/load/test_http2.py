@@ -121,4 +121,6 @@ def test_over_tls_the_driver_chooses_by_alpn_and_trusts_only_the_given_certifica
         strange = run_plan(replace(plan, ca_file=None), tmp_path / "strange")
     assert result.valid, result.invalid_reason
     assert {(s.outcome, s.protocol) for s in result.samples} == {(Outcome.OK, spoken)}
-    assert {(s.outcome, s.error) for s in strange.samples} == {(Outcome.FAILED, refusal)}
+    assert {s.outcome for s in strange.samples} == {Outcome.FAILED}
+    # Those who waited for a connection that another tried to make may know less.
+    assert refusal in {s.error for s in strange.samples}
