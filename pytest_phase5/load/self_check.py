@@ -77,17 +77,23 @@ def load_of(plan: Plan) -> Load:
     if plan.closed:
         return Load(plan.driver, closed=True, level=max(b.concurrency for b in plan.blocks))
     due = sorted(shot.due for shot in chain.from_iterable(plan.shots()))
-    return Load(plan.driver, closed=False, level=peak_rate(due))
+    return Load(plan.driver, closed=False, level=_rounded(peak_rate(due)))
 
 
 def peak_rate(due: Sequence[float]) -> int:
     """The most requests that are due within any second."""
     first = most = 0
     for last, at in enumerate(due):
-        while at - due[first] >= 1:
+        while at - due[first] >= 1 - 1e-9:  # sums of gaps may be short of a second by a bit
             first += 1
         most = max(most, last - first + 1)
     return most
+
+
+def _rounded(level: int) -> int:
+    """Up to two digits, so that plans which differ in their seed need no check of their own."""
+    step = max(1, 10 ** (len(str(level)) - 2))
+    return ceil(level / step) * step
 
 
 def calibrated(load: Load, limit: float, carry_out: CarryOut) -> Calibration:

@@ -100,13 +100,15 @@ def _call(line: dict[str, Any], workload: Workload, seed: int, place: int) -> tu
     }
     name = f"{workload.name}-{place}"  # each request its own prompt, wherever the trace is cut
     (made,) = make_requests(replace(workload, name=name, **sizes), 1, seed)
-    body = line.get("body", {})
+    body, kind = line.get("body", {}), line.get("kind")
+    if kind is not None and not isinstance(kind, str):
+        raise ValueError(f"kind {kind!r}; allowed: a name")
     if not isinstance(body, dict):
         raise ValueError(f"body {body!r}; allowed: an object")  # noqa: TRY004 - a file's fault
     return given["at"], replace(
         made,
         body={**made.body, **body},
-        kind=line.get("kind", made.kind),
+        kind=made.kind if kind is None else kind,
         leave_after=_leaving(given) or made.leave_after,
     )
 
@@ -118,7 +120,8 @@ def _number(name: str, value: Any, kind: type) -> float:
         number: float = kind(value)
     except (TypeError, ValueError):
         raise ValueError(f"{name} {value!r}; allowed: {_ALLOWED[kind]}") from None
-    if not 0 <= number < float("inf"):
+    # A fraction in JSON would lose its end.
+    if not 0 <= number < float("inf") or (isinstance(value, float) and number != value):
         raise ValueError(f"{name} {value!r}; allowed: {_ALLOWED[kind]}")
     return number
 
