@@ -18,7 +18,7 @@ import pytest
 
 from gates.samples import Outcome, read_rows
 from pytest_phase5.load.checks import read_report
-from pytest_phase5.load.driver import LoadResult, run_plan
+from pytest_phase5.load.driver import LoadResult, read_run, run_plan
 from pytest_phase5.load.plan import Plan, write_plan
 from pytest_phase5.load.plans import interleaved, open_loop
 from pytest_phase5.load.stub_process import StubProcess
@@ -192,13 +192,14 @@ def test_a_generator_without_room_drops_and_declares_itself_invalid(
     assert {(s.sent, s.end, s.protocol) for s in dropped} == {(None, None, None)}
 
 
+@pytest.mark.parametrize("driver", ["http1", "http2"])
 def test_a_generator_that_cannot_keep_up_declares_itself_invalid(
-    stub: StubProcess, tmp_path: Path
+    stub: StubProcess, tmp_path: Path, driver: str
 ) -> None:
     # A thousand requests in ten milliseconds are beyond any client.
     plan = a_plan(
         stub.url(), "status-404", rate=100_000, requests=1_000, max_in_flight=10_000,
-        lag_limit=0.020, warmup=0,
+        lag_limit=0.020, warmup=0, driver=driver,
     )  # fmt: skip
     result = run_plan(plan, tmp_path / "run")
     assert not result.valid
@@ -285,6 +286,36 @@ def test_a_generator_ends_when_its_parent_is_killed(stub: StubProcess, tmp_path:
     report = read_report(tmp_path / "run" / "samples.json")
     assert (report.complete, report.reason) == (False, "the parent process is gone")
     wait_for(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
+
+
+@pytest.mark.parametrize(
+    ("driver", "check", "rows"), [("http1", "None", 10), ("http2", "None", 10), ("http1", "9.0", 0)]
+)
+def test_ctrl_c_leaves_an_incomplete_result_and_nothing_running(
+    stub: StubProcess, tmp_path: Path, driver: str, check: str, rows: int
+) -> None:
+    plan, run = tmp_path / "plan.json", tmp_path / "run"
+    write_plan(plan, a_plan(stub.url(), "hang", warmup=0, driver=driver))
+    script = (
+        "import sys; from pathlib import Path;"
+        "from pytest_phase5.load.driver import run_plan;"
+        "from pytest_phase5.load.plan import read_plan;"
+        f"run_plan(read_plan(Path(sys.argv[1])), Path(sys.argv[2]), self_check={check})"
+    )
+    command = [sys.executable, "-P", "-c", script, str(plan), str(run)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True) as parent:
+        # With a self-check, in its middle: the stub runs, the plan has not begun.
+        wait_for(lambda: len(stub.seen()) == 10 if rows else bool(generators(parent.pid)))
+        children = psutil.Process(parent.pid).children(recursive=True)
+        os.killpg(parent.pid, signal.SIGINT)
+        _, said = parent.communicate(timeout=60)
+    assert said.splitlines()[-1].startswith(b"KeyboardInterrupt")
+    assert children
+    assert not any(child.is_running() for child in children)
+    if rows:
+        result = read_run(run)
+        assert (result.complete, result.valid, len(result.samples)) == (False, False, rows)
+        assert result.invalid_reason.startswith("generator stopped early: ")
 
 
 @pytest.mark.parametrize("arguments", [[], ["missing.json", "out.jsonl"]])
