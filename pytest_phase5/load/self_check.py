@@ -92,7 +92,7 @@ def peak_rate(due: Sequence[float]) -> int:
 
 def _rounded(level: int) -> int:
     """Up to two digits, so that plans which differ in their seed need no check of their own."""
-    step = max(1, 10 ** (len(str(level)) - 2))
+    step: int = max(1, 10 ** (len(str(level)) - 2))
     return ceil(level / step) * step
 
 

@@ -69,3 +69,4 @@ def running_stub(log: Path, **options: float | Path) -> Iterator[StubProcess]:
             yield StubProcess(int(line.split()[1]), log, scheme, process)
         finally:
             process.kill()
+            process.wait()  # on Ctrl-C leaving the block would not

@@ -1,5 +1,7 @@
 """How each way in which an answer can end counts, over HTTP/1.1 and over HTTP/2."""
 
+import re
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -66,7 +68,7 @@ def by_kind(result: LoadResult) -> dict[str, Sample]:
 
 @BOTH
 def test_each_ending_counts_as_documented(
-    stub: StubProcess, tmp_path: Path, driver: Driver
+    shared_stub: StubProcess, tmp_path: Path, driver: Driver
 ) -> None:
     expected = (
         STREAMS
@@ -76,7 +78,7 @@ def test_each_ending_counts_as_documented(
             "unavailable": (Outcome.SHED, "http 503"),
         }
     )
-    plan = a_plan(stub.url(), driver, asked(*expected))
+    plan = a_plan(shared_stub.url(), driver, asked(*expected))
     ended = by_kind(run_plan(plan, tmp_path / "run"))
     assert {kind: (s.outcome, s.error) for kind, s in ended.items()} == expected
     assert {s.protocol for s in ended.values()} == {"h1" if driver == "http1" else "h2"}
@@ -89,42 +91,52 @@ def test_each_ending_counts_as_documented(
 
 @BOTH
 def test_a_503_of_a_server_that_is_not_ready_is_a_failure(
-    stub: StubProcess, tmp_path: Path, driver: Driver
+    shared_stub: StubProcess, tmp_path: Path, driver: Driver
 ) -> None:
-    plan = a_plan(stub.url("down"), driver, asked("unavailable"))
+    plan = a_plan(shared_stub.url("down"), driver, asked("unavailable"))
     ended = by_kind(run_plan(plan, tmp_path / "run"))["unavailable"]
     assert (ended.outcome, ended.error) == (Outcome.FAILED, "http 503 and not ready")
 
 
 @BOTH
 def test_who_does_not_answer_in_time_has_failed(
-    stub: StubProcess, tmp_path: Path, driver: Driver
+    shared_stub: StubProcess, tmp_path: Path, driver: Driver
 ) -> None:
-    plan = a_plan(stub.url(), driver, asked("hang"), timeout=1)
+    plan = a_plan(shared_stub.url(), driver, asked("hang"), timeout=1)
     ended = by_kind(run_plan(plan, tmp_path / "run"))["hang"]
     assert (ended.outcome, ended.error, ended.first_token) == (Outcome.FAILED, "timeout", None)
 
 
 @BOTH
 def test_a_client_that_leaves_is_no_error_and_its_stream_is_closed(
-    stub: StubProcess, tmp_path: Path, driver: Driver
+    shared_stub: StubProcess, tmp_path: Path, driver: Driver
 ) -> None:
+    (leaver,) = asked("ok", leave_after=LeaveAfter(tokens=3))
+    long = {**leaver.body, "max_tokens": 100_000}  # it ends only because the client leaves
     given = (
-        *asked("ok", leave_after=LeaveAfter(tokens=3)),
+        replace(leaver, key=f"leaver-{driver}", body=long),
         *(replace(r, key="patient") for r in asked("ok", leave_after=LeaveAfter(tokens=9))),
-        *(replace(r, key="early") for r in asked("hang", leave_after=LeaveAfter(seconds=0.2))),
+        *(
+            replace(r, key=f"early-{driver}")
+            for r in asked("hang", leave_after=LeaveAfter(seconds=0.2))
+        ),
     )
-    result = run_plan(a_plan(stub.url(), driver, given), tmp_path / "run")
+    result = run_plan(a_plan(shared_stub.url(), driver, given), tmp_path / "run")
     assert result.valid, result.invalid_reason
     first, patient, early = result.samples
-    assert (first.outcome, first.error) == (Outcome.CANCELLED, "left after 3 tokens")
+    assert first.outcome is Outcome.CANCELLED
+    # Three, or as many as came in one piece with the third.
+    assert re.fullmatch(r"left after ([3-9]|\d\d+) tokens", str(first.error))
     assert first.first_token is not None
     assert first.output_tokens is None
     assert (early.outcome, early.error) == (Outcome.CANCELLED, "left after 0.2 s")
     assert early.end is not None
     assert early.sent is not None
-    assert early.end - early.sent >= 0.2
+    assert early.end - early.sent > 0.19  # a loop rounds its timers
     assert patient.outcome is Outcome.OK  # it had only eight
-    seen = stub.seen()
-    assert {"left", "ended"} & seen[given[0].key].keys() == {"left"}
-    assert "left" in seen["early"]
+    deadline = time.monotonic() + 30
+    while not all(
+        "left" in shared_stub.seen()[key] for key in (f"leaver-{driver}", f"early-{driver}")
+    ):
+        assert time.monotonic() < deadline, "the server did not notice that the clients left"
+        time.sleep(0.01)

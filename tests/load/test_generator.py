@@ -58,17 +58,19 @@ def test_a_refused_connection_is_a_failure(tmp_path: Path) -> None:
     assert len(result.samples) == 10
 
 
-def test_a_target_is_asked_which_model_it_serves(stub: StubProcess, tmp_path: Path) -> None:
-    plan = open_loop(stub.url(), rate=100, requests=5, seed=1, workload=SHORT, lag_limit=ANY_LAG)
+def test_a_target_is_asked_which_model_it_serves(shared_stub: StubProcess, tmp_path: Path) -> None:
+    plan = open_loop(
+        shared_stub.url(), rate=100, requests=5, seed=1, workload=SHORT, lag_limit=ANY_LAG
+    )
     result = run_plan(plan, tmp_path / "run")
     assert "model" not in plan.blocks[0].requests[0].body
-    assert outcomes(result) == {(Outcome.OK, 200, None)}  # the stub knows no other name
+    assert outcomes(result) == {(Outcome.OK, 200, None)}  # the shared_stub knows no other name
 
 
 def test_a_target_that_does_not_say_its_model_makes_the_run_invalid(
-    stub: StubProcess, tmp_path: Path
+    shared_stub: StubProcess, tmp_path: Path
 ) -> None:
-    plan = open_loop(stub.url("down"), rate=100, requests=5, seed=1, workload=SHORT)
+    plan = open_loop(shared_stub.url("down"), rate=100, requests=5, seed=1, workload=SHORT)
     result = run_plan(plan, tmp_path / "run")
     assert (result.valid, result.samples) == (False, ())
     assert result.invalid_reason.endswith("/down/v1/models: status 503; allowed: 200")
@@ -98,10 +100,12 @@ def test_the_warm_up_is_sent_and_not_counted(stub: StubProcess, tmp_path: Path) 
     assert len(result.samples) == 10
 
 
-def test_an_answer_in_one_piece_has_no_first_token(stub: StubProcess, tmp_path: Path) -> None:
+def test_an_answer_in_one_piece_has_no_first_token(
+    shared_stub: StubProcess, tmp_path: Path
+) -> None:
     plan = interleaved(
-        stub.url(),
-        stub.url(),
+        shared_stub.url(),
+        shared_stub.url(),
         rounds=1,
         per_block=2,
         concurrency=1,
@@ -136,11 +140,11 @@ def test_a_server_that_stalls_for_two_seconds_shows_in_full_for_all_who_came_mea
 
 
 def test_the_arms_take_turns_and_each_request_is_due_when_its_predecessor_ended(
-    stub: StubProcess, tmp_path: Path
+    shared_stub: StubProcess, tmp_path: Path
 ) -> None:
     plan = interleaved(
-        stub.url("up"),
-        stub.url("down"),
+        shared_stub.url("up"),
+        shared_stub.url("down"),
         rounds=2,
         per_block=3,
         concurrency=1,
@@ -161,11 +165,11 @@ def test_the_arms_take_turns_and_each_request_is_due_when_its_predecessor_ended(
 
 
 def test_no_more_than_the_concurrency_is_in_flight_in_a_block(
-    stub: StubProcess, tmp_path: Path
+    shared_stub: StubProcess, tmp_path: Path
 ) -> None:
     plan = interleaved(
-        stub.url(),
-        stub.url(),
+        shared_stub.url(),
+        shared_stub.url(),
         rounds=1,
         per_block=9,
         concurrency=3,
@@ -181,9 +185,9 @@ def test_no_more_than_the_concurrency_is_in_flight_in_a_block(
 
 
 def test_a_generator_without_room_drops_and_declares_itself_invalid(
-    stub: StubProcess, tmp_path: Path
+    shared_stub: StubProcess, tmp_path: Path
 ) -> None:
-    plan = a_plan(stub.url(), "hang", max_in_flight=4, timeout=2)
+    plan = a_plan(shared_stub.url(), "hang", max_in_flight=4, timeout=2)
     result = run_plan(plan, tmp_path / "run")
     dropped = [sample for sample in result.samples if sample.outcome is Outcome.DROPPED]
     assert not result.valid
@@ -194,11 +198,11 @@ def test_a_generator_without_room_drops_and_declares_itself_invalid(
 
 @pytest.mark.parametrize("driver", ["http1", "http2"])
 def test_a_generator_that_cannot_keep_up_declares_itself_invalid(
-    stub: StubProcess, tmp_path: Path, driver: str
+    shared_stub: StubProcess, tmp_path: Path, driver: str
 ) -> None:
     # A thousand requests in ten milliseconds are beyond any client.
     plan = a_plan(
-        stub.url(), "status-404", rate=100_000, requests=1_000, max_in_flight=10_000,
+        shared_stub.url(), "status-404", rate=100_000, requests=1_000, max_in_flight=10_000,
         lag_limit=0.020, warmup=0, driver=driver,
     )  # fmt: skip
     result = run_plan(plan, tmp_path / "run")
@@ -208,19 +212,28 @@ def test_a_generator_that_cannot_keep_up_declares_itself_invalid(
     assert len(result.samples) == 1_000
 
 
-def test_a_run_beyond_its_budget_is_stopped_and_invalid(stub: StubProcess, tmp_path: Path) -> None:
-    plan = replace(a_plan(stub.url(), "hang"), budget=3.0)
+def test_a_run_beyond_its_budget_is_stopped_and_invalid(
+    shared_stub: StubProcess, tmp_path: Path
+) -> None:
+    plan = replace(a_plan(shared_stub.url(), "hang"), budget=3.0)
     result = run_plan(plan, tmp_path / "run")
     assert not result.valid
     assert "generator stopped early: SIGTERM" in result.invalid_reason
     assert {sample.outcome for sample in result.samples} == {Outcome.CANCELLED}
 
 
-def test_a_folder_serves_one_run(stub: StubProcess, tmp_path: Path) -> None:
-    plan = a_plan(stub.url(), "status-404")
+def test_a_folder_serves_one_run(shared_stub: StubProcess, tmp_path: Path) -> None:
+    plan = a_plan(shared_stub.url(), "status-404")
     run_plan(plan, tmp_path / "run")
     with pytest.raises(FileExistsError, match="a folder of its own"):
         run_plan(plan, tmp_path / "run")
+
+
+def lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def generators(parent: int) -> list[psutil.Process]:
@@ -285,7 +298,7 @@ def test_a_generator_ends_when_its_parent_is_killed(stub: StubProcess, tmp_path:
     wait_for((tmp_path / "run" / "samples.json").exists)
     report = read_report(tmp_path / "run" / "samples.json")
     assert (report.complete, report.reason) == (False, "the parent process is gone")
-    wait_for(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
+    wait_for(lambda: not lives(child))
 
 
 @pytest.mark.parametrize(
@@ -311,7 +324,7 @@ def test_ctrl_c_leaves_an_incomplete_result_and_nothing_running(
         _, said = parent.communicate(timeout=60)
     assert said.splitlines()[-1].startswith(b"KeyboardInterrupt")
     assert children
-    assert not any(child.is_running() for child in children)
+    assert not any(lives(child) for child in children)
     if rows:
         result = read_run(run)
         assert (result.complete, result.valid, len(result.samples)) == (False, False, rows)

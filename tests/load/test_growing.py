@@ -49,10 +49,10 @@ def test_steps_end_after_the_first_that_fails(tmp_path: Path, driver: Driver) ->
 
 
 def test_a_server_that_holds_is_asked_to_the_last_step_and_each_step_waits_for_the_last_answer(
-    stub: StubProcess, tmp_path: Path
+    shared_stub: StubProcess, tmp_path: Path
 ) -> None:
     plan = stepped(
-        stub.url(), steps(40, 20, 3, 0.5), stop=StopRule(), seed=1, workload=QUICK,
+        shared_stub.url(), steps(40, 20, 3, 0.5), stop=StopRule(), seed=1, workload=QUICK,
         lag_limit=ANY_LAG,
     )  # fmt: skip
     result = run_plan(plan, tmp_path / "run")
@@ -67,10 +67,10 @@ def test_a_server_that_holds_is_asked_to_the_last_step_and_each_step_waits_for_t
 
 @BOTH
 def test_a_spike_is_sent_as_asked_and_its_progress_can_be_followed(
-    stub: StubProcess, tmp_path: Path, driver: Driver
+    shared_stub: StubProcess, tmp_path: Path, driver: Driver
 ) -> None:
     plan = along(
-        stub.url(), spike(100, 2.0), seed=1, workload=QUICK, lag_limit=ANY_LAG, driver=driver
+        shared_stub.url(), spike(100, 2.0), seed=1, workload=QUICK, lag_limit=ANY_LAG, driver=driver
     )
     told: list[Progress] = []
     result = run_plan(plan, tmp_path / "run", on_progress=told.append)
@@ -87,16 +87,16 @@ def test_a_spike_is_sent_as_asked_and_its_progress_can_be_followed(
 
 
 def test_the_measured_part_follows_the_warm_up_without_a_pause_or_a_burst(
-    stub: StubProcess, tmp_path: Path
+    shared_stub: StubProcess, tmp_path: Path
 ) -> None:
     # Answers take longer than the warm-up: none has ended when the measured part begins.
     plan = along(
-        stub.url(), constant(50, 1.0, "even"), seed=1, warmup=0.5, lag_limit=ANY_LAG,
+        shared_stub.url(), constant(50, 1.0, "even"), seed=1, warmup=0.5, lag_limit=ANY_LAG,
         workload=replace(QUICK, tokens=(200, 200)),
     )  # fmt: skip
     result = run_plan(plan, tmp_path / "run")
     assert result.valid, result.invalid_reason
-    seen = stub.seen()
+    seen = shared_stub.seen()
     warm = [seen[request.key] for request in plan.blocks[0].requests]
     origin = read_report(tmp_path / "run" / "samples.json").origin
     first = result.samples[0]
