@@ -52,6 +52,7 @@ class Sample:
     protocol: str | None = None  #: `h1` or `h2`
     request_id: str | None = None
     error: str | None = None  #: a short reason, never prompt or output text
+    kind: str | None = None  #: the class of the request, where a workload mixes several
 
     @property
     def ttft(self) -> float | None:
@@ -76,13 +77,22 @@ _TYPES: Final[Mapping[str, tuple[type, ...]]] = {
     "scheduled": (int, float),
     **dict.fromkeys(("sent", "first_token", "end"), (int, float, NoneType)),
     **dict.fromkeys(("status", "prompt_tokens", "output_tokens"), (int, NoneType)),
-    **dict.fromkeys(("finish_reason", "flags", "protocol", "request_id", "error"), (str, NoneType)),
+    **dict.fromkeys(
+        ("finish_reason", "flags", "protocol", "request_id", "error", "kind"), (str, NoneType)
+    ),
 }
 
 
 def to_row(sample: Sample) -> dict[str, Any]:
-    """A sample as a JSON-able row."""
-    return asdict(sample)
+    """A sample as a JSON-able row.
+
+    `kind` is younger than the schema: a row has it only where it says something, so that
+    readers from before it can read all others.
+    """
+    row = asdict(sample)
+    if sample.kind is None:
+        del row["kind"]
+    return row
 
 
 def from_row(row: dict[str, Any]) -> Sample:

@@ -1,23 +1,17 @@
-"""The two embedded Granian servers, on sockets that we bind.
-
-Granian binds with SO_REUSEPORT, so a second engine on a port in use would start and take
-a share of the requests; and it does not tell the port that it was given for 0. Sockets
-bound here make the first an error and the second known.
-"""
+"""The two embedded Granian servers, on sockets that we bind."""
 
 import asyncio
 import socket
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from granian._granian import SocketHolder
 from granian.constants import HTTPModes, Interfaces
-from granian.server.embed import Server
 from starlette.types import ASGIApp
 
+from engine.server.onsocket import OnSocket
 from engine.server.parts import Ports
-from engine.server.sockets import BACKLOG, bind
+from engine.server.sockets import bind
 
 #: Requests that may be open at once. Admission decides over load, so this only has to be
 #: above its limit and queue together.
@@ -32,20 +26,6 @@ class Tls:
 
     cert: Path
     key: Path
-
-
-class _OnSocket(Server):
-    """An embedded server on a socket that is already bound; it closes the socket at its end."""
-
-    def __init__(self, sock: socket.socket, app: ASGIApp, **settings: Any) -> None:
-        super().__init__(app, **settings)
-        self._bound = sock
-
-    def _init_shared_socket(self) -> None:
-        # Its own stub says that a holder takes nothing; it takes (fd, unix socket?, backlog).
-        holder: Any = SocketHolder
-        shared: Any = holder(self._bound.detach(), False, BACKLOG)  # noqa: FBT003 - no keywords
-        self._ssp, self._shd, self._sfd = None, shared, shared.get_fd()
 
 
 class Listener:
@@ -64,7 +44,7 @@ class Listener:
         scheme = "http" if tls is None else "https"
         port = sock.getsockname()[1]
         self.url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
-        self._server = _OnSocket(
+        self._server = OnSocket(
             sock,
             app,
             interface=Interfaces.ASGINL,

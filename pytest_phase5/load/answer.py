@@ -14,6 +14,10 @@ UNAVAILABLE: Final = 503
 DONE: Final = "[DONE]"
 #: Fields of a delta that hold generated text. Reasoning is generated too; a role is not.
 _GENERATED: Final = ("content", "reasoning", "reasoning_content", "refusal", "tool_calls")
+#: Last words that say how an answer ended; any other is an ending that nobody knows.
+KNOWN_ENDS: Final = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call"})
+#: The number of an event, where a server gives one: it must rise by one each time.
+SEQUENCE: Final = "sequence_number"
 #: What an error may contribute to a sample: an identifier, never a sentence of the server.
 _IDENTIFIER: Final = re.compile(r"[A-Za-z][\w.-]{0,63}")
 
@@ -31,6 +35,7 @@ class Facts:
     """What the answer has told so far."""
 
     first_token: float | None = None
+    pieces: int = 0  #: chunks with generated text, not tokens: a chunk may hold several
     finish_reason: str | None = None
     prompt_tokens: int | None = None
     output_tokens: int | None = None
@@ -48,14 +53,25 @@ class Answer(Protocol):
     def ending(self) -> Ending:
         """How the request counts if the answer ends here."""
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether its text is over: a client that would leave now has stayed to the end."""
+
 
 class StreamAnswer:
-    """A streamed completion: whole only with a finish reason and then `[DONE]`."""
+    """A streamed completion: whole only with a finish reason and then `[DONE]`, each once.
+
+    What comes twice, out of its order, or after the end fails it. With several choices each
+    that began must end.
+    """
 
     def __init__(self) -> None:
         self.facts = Facts()
         self._parser = SseParser()
-        self._done = False
+        self._begun: set[int] = set()
+        self._ended: set[int] = set()
+        self._number: int | None = None
+        self._usage = self._done = False
         self._error: str | None = None
 
     def feed(self, data: bytes, now: float) -> None:
@@ -64,18 +80,23 @@ class StreamAnswer:
             self._event(event, now)
 
     def ending(self) -> Ending:
-        """An error event decides; then whether the stream was whole."""
+        """A mistake decides; then whether the stream was whole."""
         if self._error is not None:
             return Ending(Outcome.FAILED, self._error)
-        if self.facts.finish_reason is None:
+        if not self.has_ended:
             return Ending(Outcome.CUT, "ended without a finish reason")
         if not self._done:
             return Ending(Outcome.CUT, "ended without [DONE]")
         return Ending(Outcome.OK)
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the text is over: every choice that began has its finish reason."""
+        return bool(self._ended) and self._begun <= self._ended
+
     def _event(self, event: Event, now: float) -> None:
         if self._done:
-            self._fail("event after [DONE]")
+            self._fail("[DONE] twice" if event.data == DONE else "event after [DONE]")
         elif event.data == DONE:
             self._done = True
         else:
@@ -87,16 +108,53 @@ class StreamAnswer:
         elif chunk is None:
             self._fail("event is not a JSON object")
         else:
-            self._generated(chunk, now)
+            self._in_sequence(chunk.get(SEQUENCE))
+            choices = _choices(chunk)
+            for choice in choices:
+                self._choice(choice, now)
+            if not choices and chunk.get("usage"):
+                self._last_usage()
             _take(self.facts, chunk)
 
-    def _generated(self, chunk: dict[str, Any], now: float) -> None:
-        if not any(has_text(choice) for choice in _choices(chunk)):
+    def _in_sequence(self, number: Any) -> None:
+        last = self._number
+        if type(number) is not int:
             return
-        if self.facts.finish_reason is not None:
+        if last is not None and number != last + 1:
+            what = "repeated" if number == last else "missing" if number > last else "out of order"
+            self._fail(f"event {what}: number {number} after {last}")
+        self._number = number
+
+    def _choice(self, choice: dict[str, Any], now: float) -> None:
+        index = choice.get("index")
+        place = index if type(index) is int else 0
+        if has_text(choice):
+            self._text(place, now)
+        reason = _text(choice.get("finish_reason"))
+        if reason is None:
+            return
+        if place in self._ended:
+            self._fail("finish reason twice")
+        if reason not in KNOWN_ENDS:
+            self._fail(f"unknown finish reason{_named(reason)}")
+        self._ended.add(place)
+
+    def _text(self, place: int, now: float) -> None:
+        if place in self._ended:
             self._fail("text after the finish reason")
-        elif self.facts.first_token is None:
+            return
+        self._begun.add(place)
+        self.facts.pieces += 1
+        if self.facts.first_token is None:
             self.facts.first_token = now
+
+    def _last_usage(self) -> None:
+        """A chunk of nothing but usage is the last before `[DONE]`."""
+        if self._usage:
+            self._fail("usage twice")
+        elif not self.has_ended:
+            self._fail("usage before the finish reason")
+        self._usage = True
 
     def _fail(self, reason: str) -> None:
         self._error = self._error or reason
@@ -113,6 +171,11 @@ class BodyAnswer:
         """Take the bytes that arrived at `now`."""
         self._body += data
 
+    @property
+    def has_ended(self) -> bool:
+        """It comes in one piece: nobody leaves in the middle."""
+        return True
+
     def ending(self) -> Ending:
         """Read the body; a torn one is cut."""
         document = _json_object(bytes(self._body).decode("utf-8", errors="replace"))
@@ -123,6 +186,9 @@ class BodyAnswer:
         _take(self.facts, document)
         if self.facts.finish_reason is None:
             return Ending(Outcome.CUT, "ended without a finish reason")
+        if self.facts.finish_reason not in KNOWN_ENDS:
+            named = _named(self.facts.finish_reason)
+            return Ending(Outcome.FAILED, f"unknown finish reason{named}")
         return Ending(Outcome.OK)
 
 
@@ -189,7 +255,8 @@ def _identifier(chunk: dict[str, Any] | None) -> str:
     """The type or code of an error object, if it is an identifier."""
     error = (chunk or {}).get("error")
     named = error if isinstance(error, dict) else {}
-    for field in ("code", "type"):
-        if _IDENTIFIER.fullmatch(str(named.get(field) or "")):
-            return f": {named[field]}"
-    return ""
+    return _named(named.get("code")) or _named(named.get("type"))
+
+
+def _named(word: Any) -> str:
+    return f": {word}" if _IDENTIFIER.fullmatch(str(word or "")) else ""

@@ -1,9 +1,10 @@
 """The seam to HTTP: what the generator needs of a client, and HTTP/1.1 by aiohttp."""
 
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
-from typing import Final, Protocol, Self
+from typing import Any, Final, Protocol, Self
 
 import aiohttp
 
@@ -21,6 +22,7 @@ class Response(Protocol):
 
     status: int
     headers: Mapping[str, str]
+    protocol: str  #: `h1` or `h2`: what was spoken
 
     def chunks(self) -> AsyncIterator[bytes]:
         """The body as it arrives."""
@@ -29,7 +31,7 @@ class Response(Protocol):
 class Client(Protocol):
     """One pool of connections, used by all requests of a run."""
 
-    protocol: str
+    protocol: str  #: what it asks for
 
     def post(
         self, url: str, body: bytes, headers: Mapping[str, str]
@@ -39,9 +41,23 @@ class Client(Protocol):
     async def get(self, url: str) -> tuple[int, bytes]:
         """Status and body of a GET; raises TransportError."""
 
+    def connections(self) -> int:
+        """Connections opened so far."""
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
 
 class AiohttpResponse:
     """An aiohttp response."""
+
+    protocol = "h1"
 
     def __init__(self, response: aiohttp.ClientResponse) -> None:
         self.status: int = response.status
@@ -54,13 +70,20 @@ class AiohttpResponse:
 
 
 class AiohttpClient:
-    """HTTP/1.1. It sets no limit of its own: the generator counts what is in flight."""
+    """HTTP/1.1. It sets no limit of its own: the generator counts what is in flight.
+
+    Args:
+        ca_file: certificates that `https` targets are checked against; None: the system's.
+    """
 
     protocol = "h1"
 
-    def __init__(self) -> None:
+    def __init__(self, ca_file: str | None = None) -> None:
+        self._connections = 0
+        trusted = ssl.create_default_context(cafile=ca_file) if ca_file else True
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE),
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE, ssl=trusted),
+            trace_configs=[self._counting()],
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
             headers={"Accept-Encoding": "identity"},
@@ -76,6 +99,18 @@ class AiohttpClient:
         trace: TracebackType | None,
     ) -> None:
         await self._session.close()
+
+    def connections(self) -> int:
+        """Connections opened so far."""
+        return self._connections
+
+    def _counting(self) -> aiohttp.TraceConfig:
+        async def opened(*_: Any) -> None:
+            self._connections += 1
+
+        tracing = aiohttp.TraceConfig()
+        tracing.on_connection_create_end.append(opened)
+        return tracing
 
     @asynccontextmanager
     async def post(

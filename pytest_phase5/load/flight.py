@@ -4,16 +4,18 @@ import asyncio
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from math import inf
 
 from gates.samples import Outcome, Sample
 from pytest_phase5.load.answer import OK, Answer, BodyAnswer, Ending, Facts, StreamAnswer, refusal
 from pytest_phase5.load.client import Client, Response, TransportError
-from pytest_phase5.load.plan import Plan, Shot
+from pytest_phase5.load.plan import LeaveAfter, Plan, Shot
 
 KEY_HEADER = "X-Phase5-Key"
 FLAGS_HEADER = "X-Phase5-Flags"
 REQUEST_ID_HEADER = "X-Request-Id"
 READY_PATH = "/readyz"
+ERRORS = frozenset({Outcome.FAILED, Outcome.CUT})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +46,7 @@ class Seen:
     sent: float
     status: int | None = None
     flags: str | None = None
+    protocol: str | None = None
     request_id: str | None = None
     end: float | None = None  #: only where the request went on after its answer ended
     answer: Answer | None = None
@@ -64,31 +67,45 @@ class Flights:
     clock: Callable[[], float]  #: seconds from the start of the run
     timeout: float
     samples: list[Sample] = field(default_factory=list)
-    in_flight: int = 0
+    sent: int = 0  #: this and the next three count the warm-up too
+    ended: int = 0
+    errors: int = 0
+    dropped: int = 0
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that were sent and have not ended."""
+        return self.sent - self.ended
 
     async def fly(self, ticket: Ticket, scheduled: float) -> float:
         """Send one request, record its sample and return its end."""
         seen = Seen(sent=self.clock())
-        self.in_flight += 1
+        self.sent += 1
         try:
             ending = await self._ending(ticket, seen)
         except asyncio.CancelledError:
             self._land(ticket, scheduled, seen, Ending(Outcome.CANCELLED, "run stopped"))
             raise
         finally:
-            self.in_flight -= 1
+            self.ended += 1
+        self.errors += ending.outcome in ERRORS
         return self._land(ticket, scheduled, seen, ending)
 
     def drop(self, ticket: Ticket, scheduled: float) -> None:
         """Record a request that there was no room for."""
+        self.dropped += 1
         ending = Ending(Outcome.DROPPED, "too many in flight")
         self._record(ticket, scheduled, Seen(sent=scheduled), ending, None)
 
     async def _ending(self, ticket: Ticket, seen: Seen) -> Ending:
+        leave = ticket.shot.request.leave_after
+        patience = leave.seconds if leave and leave.seconds is not None else inf
         try:
-            async with asyncio.timeout(self.timeout):
+            async with asyncio.timeout(min(self.timeout, patience)):
                 return await self._exchange(ticket, seen)
         except TimeoutError:
+            if patience < self.timeout:
+                return left(f"{patience:g} s")
             return Ending(Outcome.FAILED, "timeout")
         except TransportError as error:
             return seen.broken(str(error))
@@ -98,6 +115,7 @@ class Flights:
         headers = {"Content-Type": "application/json", KEY_HEADER: request.key}
         async with self.client.post(ticket.base + request.path, ticket.body, headers) as response:
             seen.status = response.status
+            seen.protocol = response.protocol
             seen.flags = response.headers.get(FLAGS_HEADER)
             seen.request_id = response.headers.get(REQUEST_ID_HEADER)
             if response.status != OK:
@@ -106,6 +124,8 @@ class Flights:
             seen.answer = StreamAnswer() if ticket.stream else BodyAnswer()
             async for data in response.chunks():
                 seen.answer.feed(data, self.clock())
+                if _has_enough(request.leave_after, seen.answer):
+                    return left(f"{seen.answer.facts.pieces} tokens")
             return seen.answer.ending()
 
     async def _refused(self, ticket: Ticket, response: Response) -> Ending:
@@ -149,8 +169,21 @@ class Flights:
                 prompt_tokens=facts.prompt_tokens,
                 output_tokens=facts.output_tokens,
                 flags=seen.flags,
-                protocol=None if dropped else self.client.protocol,
+                protocol=None if dropped else seen.protocol or self.client.protocol,
                 request_id=seen.request_id or facts.request_id,
                 error=ending.error,
+                kind=shot.request.kind,
             )
         )
+
+
+def left(after: str) -> Ending:
+    """How a request counts whose client left on purpose."""
+    return Ending(Outcome.CANCELLED, f"left after {after}")
+
+
+def _has_enough(leave: LeaveAfter | None, answer: Answer) -> bool:
+    """Whether the client leaves now. One who meets the end has stayed."""
+    if leave is None or leave.tokens is None or answer.has_ended:
+        return False
+    return answer.facts.pieces >= leave.tokens and answer.ending().outcome is Outcome.CUT

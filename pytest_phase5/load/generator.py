@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
+from typing import Any, NoReturn
 
 from gates.samples import Sample, write_rows
 from pytest_phase5.load.checks import RunReport, write_report
@@ -29,15 +30,20 @@ from pytest_phase5.load.client import AiohttpClient, Client
 from pytest_phase5.load.flight import Flights, Ticket
 from pytest_phase5.load.models import TargetError, served_models
 from pytest_phase5.load.plan import Plan, read_plan
+from pytest_phase5.load.progress import PROGRESS_FILE, Progress, write_progress
+from pytest_phase5.load.steps import StopRule
 
-Blocks = Sequence[tuple[int, tuple[Ticket, ...]]]  #: concurrency and tickets of each block
+Tickets = Sequence[tuple[Ticket, ...]]  #: those of each block
+
+#: Seconds between two lines of progress.
+TICK = 1.0
 
 
 @dataclass(slots=True)
 class Stop:
     """Cancels the run from outside, and remembers why. The first reason counts."""
 
-    task: "asyncio.Task[None]"
+    task: "asyncio.Task[Any]"
     reason: str = ""
 
     def __call__(self, reason: str) -> None:
@@ -46,11 +52,20 @@ class Stop:
         self.task.cancel()
 
 
-async def open_loop(flights: Flights, tickets: Sequence[Ticket], max_in_flight: int) -> None:
-    """Send each request when it is due, whatever became of those before."""
+async def open_loop(
+    flights: Flights, tickets: Sequence[Ticket], max_in_flight: int, later: float = 0.0
+) -> None:
+    """Send each request when it is due, whatever became of those before.
+
+    Args:
+        flights: sends.
+        tickets: by when they are due.
+        max_in_flight: open requests beyond which one is dropped.
+        later: seconds by which all are due later than planned.
+    """
     async with asyncio.TaskGroup() as group:
         for ticket in tickets:
-            due = ticket.shot.due
+            due = ticket.shot.due + later
             await _until(due, flights.clock)
             if flights.in_flight >= max_in_flight:
                 flights.drop(ticket, due)
@@ -66,13 +81,42 @@ async def _until(due: float, clock: Callable[[], float]) -> None:
         await asyncio.sleep(left)
 
 
-async def closed_loop(flights: Flights, blocks: Blocks) -> None:
+async def step_up(
+    flights: Flights, plan: Plan, stop: StopRule, tickets: Tickets
+) -> tuple[int | None, str]:
+    """Step after step, each to its last answer, until one breaks the rule.
+
+    Returns:
+        The number of that step and why it failed; None when every step held.
+    """
+    later = 0.0
+    for step in _steps(plan, tickets):
+        later = max(later, flights.clock() - min(ticket.shot.due for ticket in step))
+        await open_loop(flights, step, plan.max_in_flight, later)
+        number = step[-1].shot.block
+        why = stop.broken([sample for sample in flights.samples if sample.block == number])
+        if why is not None:
+            return number, why
+    return None, ""
+
+
+def _steps(plan: Plan, tickets: Tickets) -> Iterator[list[Ticket]]:
+    """The requests of each step; warm-up goes straight on into the step that follows it."""
+    step: list[Ticket] = []
+    for block, its in zip(plan.blocks, tickets, strict=True):
+        step += its
+        if step and not block.warmup:
+            yield step
+            step = []
+
+
+async def closed_loop(flights: Flights, plan: Plan, tickets: Tickets) -> None:
     """Block after block; in a block, a request is due when its predecessor ended."""
-    for concurrency, tickets in blocks:
-        waiting = iter(tickets)
+    for block, its in zip(plan.blocks, tickets, strict=True):
+        waiting = iter(its)
         begin = flights.clock()
         async with asyncio.TaskGroup() as group:
-            for _ in range(min(concurrency, len(tickets))):
+            for _ in range(min(block.concurrency, len(its))):
                 group.create_task(_lane(flights, waiting, begin))
 
 
@@ -82,19 +126,20 @@ async def _lane(flights: Flights, waiting: Iterator[Ticket], begin: float) -> No
         due = await flights.fly(ticket, due)
 
 
-def run(plan: Plan) -> tuple[list[Sample], RunReport]:
+def run(plan: Plan, folder: Path) -> tuple[list[Sample], RunReport]:
     """Carry out a plan; returns the samples in order and the report.
 
     Raises:
         TargetError: when a target does not say which model it serves.
+        OSError: when the plan's certificates cannot be read.
     """
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_run(plan))
+        return runner.run(_run(plan, folder))
 
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
-    """Nothing that exists now becomes garbage meanwhile; what is made then is small."""
+    """Nothing that exists now becomes garbage meanwhile; what is made then `_tick` collects."""
     gc.collect()
     gc.freeze()
     gc.disable()
@@ -105,25 +150,41 @@ def _no_collection() -> Iterator[None]:
         gc.unfreeze()
 
 
-async def _run(plan: Plan) -> tuple[list[Sample], RunReport]:
-    async with AiohttpClient() as client:
+def client_of(plan: Plan) -> Client:
+    """The client that a plan's driver speaks through."""
+    if plan.driver == "http2":
+        from pytest_phase5.load.http2 import Http2Client
+
+        return Http2Client(plan.ca_file)
+    return AiohttpClient(plan.ca_file)
+
+
+async def _run(plan: Plan, folder: Path) -> tuple[list[Sample], RunReport]:
+    async with client_of(plan) as client:
         models = await served_models(client, plan)
         tickets = [tuple(Ticket.of(plan, shot, models) for shot in shots) for shots in plan.shots()]
         with _no_collection():
-            return await _timed(plan, tickets, client)
+            return await _timed(plan, tickets, client, folder)
 
 
 async def _timed(
-    plan: Plan, tickets: Sequence[tuple[Ticket, ...]], client: Client
+    plan: Plan, tickets: Tickets, client: Client, folder: Path
 ) -> tuple[list[Sample], RunReport]:
     origin, started = time.monotonic(), datetime.now(UTC).isoformat()
     flights = Flights(client=client, clock=lambda: time.monotonic() - origin, timeout=plan.timeout)
     task = asyncio.create_task(_go(flights, plan, tickets))
     stop = Stop(task)
     _listen(stop)
-    await asyncio.wait({task})
-    if not task.cancelled():
-        task.result()  # raises what went wrong inside
+    planned = sum(map(len, tickets))
+    ticking = asyncio.create_task(_ticks(flights, planned, folder / PROGRESS_FILE))
+    await asyncio.wait({task, ticking}, return_when=asyncio.FIRST_COMPLETED)
+    ticking.cancel()
+    await asyncio.wait({task, ticking})
+    for ended in (task, ticking):
+        if not ended.cancelled():
+            ended.result()  # raises what went wrong inside
+    _tick(flights, planned, folder / PROGRESS_FILE)
+    stopped_at, why = (None, "") if task.cancelled() else task.result()
     samples = sorted(flights.samples, key=lambda sample: sample.index)
     report = RunReport(
         complete=not task.cancelled(),
@@ -132,17 +193,42 @@ async def _timed(
         origin=origin,
         rows=len(samples),
         loop=type(asyncio.get_running_loop()).__module__,
+        connections=client.connections(),
+        stopped_at=stopped_at,
+        stop_reason=why,
     )
     return samples, report
 
 
-async def _go(flights: Flights, plan: Plan, tickets: Sequence[tuple[Ticket, ...]]) -> None:
+async def _go(flights: Flights, plan: Plan, tickets: Tickets) -> tuple[int | None, str]:
     if plan.closed:
-        widths = (block.concurrency for block in plan.blocks)
-        await closed_loop(flights, list(zip(widths, tickets, strict=True)))
+        await closed_loop(flights, plan, tickets)
+    elif plan.stop is not None:
+        return await step_up(flights, plan, plan.stop, tickets)
     else:
         timeline = sorted(chain.from_iterable(tickets), key=lambda ticket: ticket.shot.due)
         await open_loop(flights, timeline, plan.max_in_flight)
+    return None, ""
+
+
+async def _ticks(flights: Flights, planned: int, path: Path) -> NoReturn:
+    while True:
+        _tick(flights, planned, path)
+        await asyncio.sleep(TICK)
+
+
+def _tick(flights: Flights, planned: int, path: Path) -> None:
+    gc.collect(1)  # what is young: a little each time, where hours of it would be much
+    flights.client.connections()  # a look now and then, for a client that has to look
+    progress = Progress(
+        at=flights.clock(),
+        planned=planned,
+        sent=flights.sent,
+        ended=flights.ended,
+        errors=flights.errors,
+        dropped=flights.dropped,
+    )
+    write_progress(path, progress)
 
 
 def _listen(stop: Stop) -> None:
@@ -180,8 +266,8 @@ def main(arguments: Sequence[str]) -> int:
     except (OSError, ValueError) as error:
         return _refuse(error)
     try:
-        samples, report = run(plan)
-    except TargetError as error:
+        samples, report = run(plan, out.parent)
+    except (TargetError, OSError) as error:
         return _refuse(error)
     write_rows(out, samples)
     write_report(out.with_suffix(".json"), report)
@@ -194,4 +280,9 @@ def _refuse(error: Exception) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    status = main(sys.argv[1:])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Not by way of the interpreter's end: there pyreqwest's thread, when it still has a
+    # connection to tidy up, takes the process down with an abort now and then.
+    os._exit(status)

@@ -5,9 +5,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from math import ceil, isfinite
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal, get_args
+
+from pytest_phase5.load.steps import StopRule
 
 PLAN_SCHEMA: Final = "phase5.plan/1"
+#: Who sends: the asyncio generator over HTTP/1.1 or HTTP/2, or Locust (HTTP/1.1).
+Driver = Literal["http1", "http2", "locust"]
+DRIVERS: Final[tuple[Driver, ...]] = get_args(Driver)
 CHAT_PATH: Final = "/v1/chat/completions"
 #: Seconds that one request may take before it counts as failed.
 TIMEOUT: Final = 30.0
@@ -15,8 +20,10 @@ TIMEOUT: Final = 30.0
 MAX_IN_FLIGHT: Final = 512
 #: Share of a judged limit that the generator may be late by: what it adds must not decide.
 LAG_SHARE: Final = 0.05
-#: Seconds late at the 99th percentile: that share of 0.4 s, the smallest limit of the SLOs.
-LAG_LIMIT: Final = LAG_SHARE * 0.4
+#: The smallest limit of the SLOs, in seconds.
+SMALLEST_LIMIT: Final = 0.4
+#: Seconds late at the 99th percentile.
+LAG_LIMIT: Final = LAG_SHARE * SMALLEST_LIMIT
 #: Seconds that a closed run may last; it has no schedule that would bound it.
 CLOSED_BUDGET: Final = 600.0
 #: Seconds beyond the last deadline for the child to start, connect and write its rows.
@@ -29,15 +36,45 @@ def lag_limit(*limits: float) -> float:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LeaveAfter:
+    """When a client leaves in the middle of its answer: exactly one of the two.
+
+    `tokens` are pieces of generated text as they arrive (usage comes too late to count
+    them), `seconds` count from sending. An answer that ends earlier is simply whole.
+
+    Raises:
+        ValueError: for none or both, or what cannot be waited for.
+    """
+
+    tokens: int | None = None
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what does not say when."""
+        if (self.tokens is None) == (self.seconds is None):
+            raise ValueError(
+                f"leave_after: tokens {self.tokens}, seconds {self.seconds}; allowed: one of them"
+            )
+        if self.tokens is not None and self.tokens < 1:
+            raise ValueError(f"leave_after: tokens {self.tokens}; allowed: 1 or more")
+        if self.seconds is not None and not (isfinite(self.seconds) and self.seconds > 0):
+            raise ValueError(f"leave_after: seconds {self.seconds}; allowed: more than zero")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """One request: `key` becomes `X-Phase5-Key`, `body` its JSON.
 
-    A body without `model` gets the one that its target serves.
+    A body without `model` gets the one that its target serves. `kind` is the class of the
+    request, which its sample repeats. With `leave_after` the client closes the stream on
+    purpose: the outcome is `cancelled`, with `left after ...` as its reason.
     """
 
     key: str
     body: Mapping[str, Any]
     path: str = CHAT_PATH
+    kind: str | None = None
+    leave_after: LeaveAfter | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +109,10 @@ class Shot:
 class Plan:
     """A run: its targets (base URL of each arm), and its blocks in order.
 
+    With a `stop` rule the measured blocks are steps of growing rate. After each the
+    generator asks the rule; once it holds, the requests of later steps are not sent and
+    have no rows, and the report says after which step and why. That is a complete run.
+
     Raises:
         ValueError: when it could not run as written; the message says which part.
     """
@@ -83,6 +124,9 @@ class Plan:
     max_in_flight: int = MAX_IN_FLIGHT
     lag_limit: float = LAG_LIMIT
     budget: float | None = None  #: seconds for the whole run; None: what the schedule needs
+    driver: Driver = "http1"
+    ca_file: str | None = None  #: certificates that an `https` target is checked against
+    stop: StopRule | None = None
 
     def __post_init__(self) -> None:
         """Refuse a plan that cannot run."""
@@ -90,6 +134,10 @@ class Plan:
             raise ValueError("plan: no measured request")
         for number, block in enumerate(self.blocks):
             _check_block(number, block, self.targets, closed=self.closed)
+        if self.driver not in DRIVERS:
+            raise ValueError(f"plan: driver {self.driver!r}; allowed: {', '.join(DRIVERS)}")
+        if self.stop is not None and self.closed:
+            raise ValueError("plan: a stop rule in a closed run; allowed: in an open one")
         for name in ("timeout", "max_in_flight", "lag_limit"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"plan: {name} {getattr(self, name)}; allowed: more than zero")
@@ -97,7 +145,12 @@ class Plan:
     @property
     def measured(self) -> int:
         """Requests that must come back as rows."""
-        return sum(len(block.requests) for block in self.blocks if not block.warmup)
+        return self.measured_until(None)
+
+    def measured_until(self, last: int | None) -> int:
+        """The same, when the run ends after the measured block of that number."""
+        sizes = [len(block.requests) for block in self.blocks if not block.warmup]
+        return sum(sizes if last is None else sizes[: last + 1])
 
     @property
     def longest(self) -> float:
@@ -107,7 +160,9 @@ class Plan:
         if self.closed:
             return min(CLOSED_BUDGET, self._closed_worst()) + SLACK
         last = max(shot.due for block in self.shots() for shot in block)
-        return last + self.timeout + SLACK
+        # Between steps the last answer of each is waited for.
+        pauses = len(self.blocks) if self.stop is not None else 1
+        return last + pauses * self.timeout + SLACK
 
     def shots(self) -> Iterator[tuple[Shot, ...]]:
         """The requests of each block in order, numbered over the measured ones."""
@@ -149,7 +204,8 @@ def read_plan(path: Path) -> Plan:
         document = json.loads(path.read_text(encoding="utf-8"))
         check_schema(document.pop("schema", None), PLAN_SCHEMA)
         blocks = tuple(_block(block) for block in document.pop("blocks"))
-        return Plan(blocks=blocks, **document)
+        stop = document.pop("stop", None)
+        return Plan(blocks=blocks, stop=StopRule(**stop) if stop else None, **document)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"{path.name}: not a plan: {error}") from error
 
@@ -165,8 +221,13 @@ def check_schema(given: Any, allowed: str) -> None:
 
 
 def _block(fields: dict[str, Any]) -> Block:
-    requests = tuple(Request(**request) for request in fields.pop("requests"))
+    requests = tuple(_request(request) for request in fields.pop("requests"))
     return Block(requests=requests, arrivals=tuple(fields.pop("arrivals")), **fields)
+
+
+def _request(fields: dict[str, Any]) -> Request:
+    leave = fields.pop("leave_after", None)
+    return Request(leave_after=LeaveAfter(**leave) if leave else None, **fields)
 
 
 def _check_block(number: int, block: Block, targets: Mapping[str, str], *, closed: bool) -> None:

@@ -1,11 +1,14 @@
-"""The two plans that tests and benchmarks use: open loop, and an interleaved comparison."""
+"""The plans that tests and benchmarks use: so many requests at one rate, and comparisons.
+
+`shaped` has those whose rate changes.
+"""
 
 from math import ceil
 from typing import Final
 
-from pytest_phase5.load.plan import LAG_LIMIT, MAX_IN_FLIGHT, TIMEOUT, Block, Plan
+from pytest_phase5.load.plan import LAG_LIMIT, MAX_IN_FLIGHT, TIMEOUT, Block, Driver, Plan
 from pytest_phase5.load.schedule import arrivals
-from pytest_phase5.load.workload import Workload
+from pytest_phase5.load.workload import Mix, Workload
 from pytest_phase5.load.workload import requests as make_requests
 
 TREATMENT: Final = "treatment"
@@ -20,13 +23,15 @@ def open_loop(
     rate: float,
     requests: int,
     seed: int,
-    workload: Workload,
+    workload: Workload | Mix,
     arm: str = TREATMENT,
     schedule: str = "poisson",
     warmup: int | None = None,
     timeout: float = TIMEOUT,
     max_in_flight: int = MAX_IN_FLIGHT,
     lag_limit: float = LAG_LIMIT,
+    driver: Driver = "http1",
+    ca_file: str | None = None,
 ) -> Plan:
     """Requests at their own pace, whatever the server does.
 
@@ -39,11 +44,13 @@ def open_loop(
         seed: of schedule and prompts.
         workload: what to ask.
         arm: `treatment` or `control`.
-        schedule: `poisson` or `constant`.
+        schedule: `poisson`, `constant` or `gamma`.
         warmup: requests before; None: one second's worth, at least ten.
         timeout: seconds per request, from sending.
         max_in_flight: open requests beyond which one is dropped, and the run invalid.
         lag_limit: seconds of dispatch lag (p99) beyond which the run is invalid.
+        driver: who sends.
+        ca_file: certificates that an `https` target is checked against.
     """
     before = max(LEAST_WARMUP, ceil(rate)) if warmup is None else warmup
     due = arrivals(schedule, rate=rate, count=before + requests, seed=seed)
@@ -56,6 +63,58 @@ def open_loop(
         timeout=timeout,
         max_in_flight=max_in_flight,
         lag_limit=lag_limit,
+        driver=driver,
+        ca_file=ca_file,
+    )
+
+
+def streams(
+    url: str,
+    *,
+    concurrency: int,
+    requests: int,
+    seed: int,
+    workload: Workload | Mix,
+    arm: str = TREATMENT,
+    warmup: int | None = None,
+    timeout: float = TIMEOUT,
+    lag_limit: float = LAG_LIMIT,
+    budget: float | None = None,
+    driver: Driver = "http1",
+    ca_file: str | None = None,
+) -> Plan:
+    """So many streams at once, each followed by the next: what a server can do, not how it feels.
+
+    A closed loop slows down with the server, so its times hide waiting; its throughput is
+    what it is for.
+
+    Args:
+        url: base URL of the engine.
+        concurrency: requests in flight.
+        requests: measured requests.
+        seed: of the prompts.
+        workload: what to ask.
+        arm: `treatment` or `control`.
+        warmup: requests before, as many at once; None: one for each stream, at least ten.
+        timeout: seconds per request, from sending.
+        lag_limit: seconds of dispatch lag (p99) beyond which the run is invalid.
+        budget: seconds for the whole run; None: 600 at most.
+        driver: who sends.
+        ca_file: certificates that an `https` target is checked against.
+    """
+    before = max(LEAST_WARMUP, concurrency) if warmup is None else warmup
+    asked = make_requests(workload, before + requests, seed)
+    warm = Block(arm=arm, requests=asked[:before], concurrency=concurrency, warmup=True)
+    measured = Block(arm=arm, requests=asked[before:], concurrency=concurrency)
+    return Plan(
+        targets={arm: url},
+        blocks=(warm, measured),
+        closed=True,
+        timeout=timeout,
+        lag_limit=lag_limit,
+        budget=budget,
+        driver=driver,
+        ca_file=ca_file,
     )
 
 
@@ -67,11 +126,13 @@ def interleaved(
     per_block: int,
     concurrency: int,
     seed: int,
-    workload: Workload,
+    workload: Workload | Mix,
     warmup: int | None = None,
     timeout: float = TIMEOUT,
     lag_limit: float = LAG_LIMIT,
     budget: float | None = None,
+    driver: Driver = "http1",
+    ca_file: str | None = None,
 ) -> Plan:
     """Two engines in turn, A B B A ..., so that a noisy machine hits both alike.
 
@@ -90,6 +151,8 @@ def interleaved(
         timeout: seconds per request, from sending.
         lag_limit: seconds of dispatch lag (p99) beyond which the run is invalid.
         budget: seconds for the whole run; None: 600 at most.
+        driver: who sends.
+        ca_file: certificates that an `https` target is checked against.
     """
     before = per_block if warmup is None else warmup
     asked = make_requests(workload, before + rounds * per_block, seed)
@@ -110,4 +173,6 @@ def interleaved(
         timeout=timeout,
         lag_limit=lag_limit,
         budget=budget,
+        driver=driver,
+        ca_file=ca_file,
     )

@@ -11,6 +11,7 @@ from gates.kinds import assess
 from gates.samples import Sample
 from pytest_phase5.fixtures import EnginePair
 from pytest_phase5.load.driver import LoadResult, run_plan
+from pytest_phase5.load.plan import SMALLEST_LIMIT
 from pytest_phase5.load.plans import interleaved
 from pytest_phase5.load.workload import Workload
 
@@ -55,7 +56,7 @@ def measure_in_turn(
             seed=look,
             workload=asked,
         )
-        result = run_plan(plan, folder / f"look-{look}")
+        result = run_plan(plan, folder / f"look-{look}", self_check=SMALLEST_LIMIT)
         samples += _after(samples, result.samples)
         if not result.valid or _settled(pair, criteria, samples):
             break

@@ -1,6 +1,5 @@
 """The generator against a real server whose behaviour and own times are known."""
 
-import json
 import os
 import signal
 import socket
@@ -8,8 +7,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,47 +18,15 @@ import pytest
 
 from gates.samples import Outcome, read_rows
 from pytest_phase5.load.checks import read_report
-from pytest_phase5.load.driver import LoadResult, run_plan
+from pytest_phase5.load.driver import LoadResult, read_run, run_plan
 from pytest_phase5.load.plan import Plan, write_plan
 from pytest_phase5.load.plans import interleaved, open_loop
+from pytest_phase5.load.stub_process import StubProcess
 from pytest_phase5.load.workload import SHORT, Workload
 
-STUB = Path(__file__).with_name("stub_server.py")
 GENERATOR = [sys.executable, "-P", "-m", "pytest_phase5.load.generator"]
 #: Lag that tests of other things allow, so that a noisy machine cannot fail them.
 ANY_LAG = 10.0
-
-
-@dataclass(frozen=True)
-class Stub:
-    port: int
-    log: Path
-
-    def url(self, state: str = "up") -> str:
-        return f"http://127.0.0.1:{self.port}/{state}"
-
-    def seen(self) -> dict[str, dict[str, float]]:
-        """What the server itself recorded, by key."""
-        rows: dict[str, dict[str, float]] = {}
-        for line in self.log.read_text(encoding="utf-8").splitlines():
-            row = json.loads(line)
-            rows.setdefault(row.pop("key"), {}).update(row)
-        return rows
-
-
-@pytest.fixture
-def stub(tmp_path: Path) -> Iterator[Stub]:
-    log = tmp_path / "stub.jsonl"
-    with subprocess.Popen(
-        [sys.executable, "-P", str(STUB), str(log)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        _, port = process.stdout.readline().split()
-        yield Stub(int(port), log)
-        process.kill()
 
 
 def asking(kind: str, **changes: Any) -> Workload:
@@ -82,42 +49,6 @@ def outcomes(result: LoadResult) -> set[tuple[Outcome, int | None, str | None]]:
     return {(sample.outcome, sample.status, sample.error) for sample in result.samples}
 
 
-@pytest.mark.parametrize(
-    ("kind", "state", "outcome", "status", "error"),
-    [
-        ("ok", "up", Outcome.OK, 200, None),
-        ("cut", "up", Outcome.CUT, 200, "ended without a finish reason"),
-        ("reset", "up", Outcome.CUT, 200, "ClientPayloadError"),
-        ("no-done", "up", Outcome.CUT, 200, "ended without [DONE]"),
-        ("error-event", "up", Outcome.FAILED, 200, "error event: engine_error"),
-        ("hang", "up", Outcome.FAILED, 200, "timeout"),
-        ("status-429", "up", Outcome.SHED, 429, "http 429"),
-        ("unavailable", "up", Outcome.SHED, 503, "http 503"),
-        ("unavailable", "down", Outcome.FAILED, 503, "http 503 and not ready"),
-        ("status-503", "up", Outcome.FAILED, 503, "http 503"),
-        ("status-500", "up", Outcome.FAILED, 500, "http 500"),
-        ("status-504", "up", Outcome.FAILED, 504, "http 504"),
-        ("status-404", "up", Outcome.REJECTED, 404, "http 404"),
-    ],
-)
-def test_each_ending_counts_as_documented(
-    stub: Stub,
-    tmp_path: Path,
-    *,
-    kind: str,
-    state: str,
-    outcome: Outcome,
-    status: int,
-    error: str | None,
-) -> None:
-    # Only the one that hangs should meet its timeout.
-    timeout = 1 if kind == "hang" else 30
-    result = run_plan(a_plan(stub.url(state), kind, timeout=timeout), tmp_path / "run")
-    assert outcomes(result) == {(outcome, status, error)}
-    assert [sample.index for sample in result.samples] == list(range(10))
-    assert result.valid, result.invalid_reason
-
-
 def test_a_refused_connection_is_a_failure(tmp_path: Path) -> None:
     with socket.socket() as bound:  # bound and not listening: nobody else can take the port
         bound.bind(("127.0.0.1", 0))
@@ -127,30 +58,32 @@ def test_a_refused_connection_is_a_failure(tmp_path: Path) -> None:
     assert len(result.samples) == 10
 
 
-def test_a_target_is_asked_which_model_it_serves(stub: Stub, tmp_path: Path) -> None:
-    plan = open_loop(stub.url(), rate=100, requests=5, seed=1, workload=SHORT, lag_limit=ANY_LAG)
+def test_a_target_is_asked_which_model_it_serves(shared_stub: StubProcess, tmp_path: Path) -> None:
+    plan = open_loop(
+        shared_stub.url(), rate=100, requests=5, seed=1, workload=SHORT, lag_limit=ANY_LAG
+    )
     result = run_plan(plan, tmp_path / "run")
     assert "model" not in plan.blocks[0].requests[0].body
-    assert outcomes(result) == {(Outcome.OK, 200, None)}  # the stub knows no other name
+    assert outcomes(result) == {(Outcome.OK, 200, None)}  # the shared_stub knows no other name
 
 
 def test_a_target_that_does_not_say_its_model_makes_the_run_invalid(
-    stub: Stub, tmp_path: Path
+    shared_stub: StubProcess, tmp_path: Path
 ) -> None:
-    plan = open_loop(stub.url("down"), rate=100, requests=5, seed=1, workload=SHORT)
+    plan = open_loop(shared_stub.url("down"), rate=100, requests=5, seed=1, workload=SHORT)
     result = run_plan(plan, tmp_path / "run")
     assert (result.valid, result.samples) == (False, ())
     assert result.invalid_reason.endswith("/down/v1/models: status 503; allowed: 200")
 
 
-def test_a_sample_holds_what_the_server_said_and_did(stub: Stub, tmp_path: Path) -> None:
+def test_a_sample_holds_what_the_server_said_and_did(stub: StubProcess, tmp_path: Path) -> None:
     plan = a_plan(stub.url(), "ok")
     result = run_plan(plan, tmp_path / "run")
     origin = read_report(tmp_path / "run" / "samples.json").origin
     seen = stub.seen()
     for sample, request in zip(result.samples, plan.blocks[1].requests, strict=True):
         assert (sample.flags, sample.protocol, sample.request_id) == ("all", "h1", "stub-1")
-        assert (sample.prompt_tokens, sample.output_tokens) == (7, 5)
+        assert (sample.prompt_tokens, sample.output_tokens) == (7, 16)
         assert sample.finish_reason == "length"
         own = {name: at - origin for name, at in seen[request.key].items()}
         assert sample.sent is not None
@@ -161,16 +94,18 @@ def test_a_sample_holds_what_the_server_said_and_did(stub: Stub, tmp_path: Path)
         assert own["first"] <= sample.first_token < sample.end
 
 
-def test_the_warm_up_is_sent_and_not_counted(stub: Stub, tmp_path: Path) -> None:
+def test_the_warm_up_is_sent_and_not_counted(stub: StubProcess, tmp_path: Path) -> None:
     result = run_plan(a_plan(stub.url(), "ok", warmup=4), tmp_path / "run")
     assert len(stub.seen()) == 14
     assert len(result.samples) == 10
 
 
-def test_an_answer_in_one_piece_has_no_first_token(stub: Stub, tmp_path: Path) -> None:
+def test_an_answer_in_one_piece_has_no_first_token(
+    shared_stub: StubProcess, tmp_path: Path
+) -> None:
     plan = interleaved(
-        stub.url(),
-        stub.url(),
+        shared_stub.url(),
+        shared_stub.url(),
         rounds=1,
         per_block=2,
         concurrency=1,
@@ -180,18 +115,20 @@ def test_an_answer_in_one_piece_has_no_first_token(stub: Stub, tmp_path: Path) -
     )
     result = run_plan(plan, tmp_path / "run")
     assert {(s.outcome, s.first_token, s.output_tokens) for s in result.samples} == {
-        (Outcome.OK, None, 5)
+        (Outcome.OK, None, 16)
     }
 
 
-def test_a_stalled_server_shows_in_full_for_all_who_came_meanwhile(
-    stub: Stub, tmp_path: Path
+@pytest.mark.parametrize("driver", ["http1", "http2"])
+def test_a_server_that_stalls_for_two_seconds_shows_in_full_for_all_who_came_meanwhile(
+    stub: StubProcess, tmp_path: Path, driver: str
 ) -> None:
-    plan = a_plan(stub.url(), "stall", rate=50, requests=100, warmup=0)
+    plan = a_plan(stub.url(), "stall", rate=50, requests=150, warmup=0, driver=driver)
     result = run_plan(plan, tmp_path / "run")
     origin = read_report(tmp_path / "run" / "samples.json").origin
     stalled = next(row for row in stub.seen().values() if "stall_end" in row)
     begin, end = stalled["stall_begin"] - origin, stalled["stall_end"] - origin
+    assert end - begin >= 2
     meanwhile = [sample for sample in result.samples if begin < sample.scheduled < end]
     assert len(meanwhile) == pytest.approx(50 * (end - begin), abs=1)
     for sample in meanwhile:
@@ -203,11 +140,11 @@ def test_a_stalled_server_shows_in_full_for_all_who_came_meanwhile(
 
 
 def test_the_arms_take_turns_and_each_request_is_due_when_its_predecessor_ended(
-    stub: Stub, tmp_path: Path
+    shared_stub: StubProcess, tmp_path: Path
 ) -> None:
     plan = interleaved(
-        stub.url("up"),
-        stub.url("down"),
+        shared_stub.url("up"),
+        shared_stub.url("down"),
         rounds=2,
         per_block=3,
         concurrency=1,
@@ -227,10 +164,12 @@ def test_the_arms_take_turns_and_each_request_is_due_when_its_predecessor_ended(
             assert after.scheduled == before.end
 
 
-def test_no_more_than_the_concurrency_is_in_flight_in_a_block(stub: Stub, tmp_path: Path) -> None:
+def test_no_more_than_the_concurrency_is_in_flight_in_a_block(
+    shared_stub: StubProcess, tmp_path: Path
+) -> None:
     plan = interleaved(
-        stub.url(),
-        stub.url(),
+        shared_stub.url(),
+        shared_stub.url(),
         rounds=1,
         per_block=9,
         concurrency=3,
@@ -246,9 +185,9 @@ def test_no_more_than_the_concurrency_is_in_flight_in_a_block(stub: Stub, tmp_pa
 
 
 def test_a_generator_without_room_drops_and_declares_itself_invalid(
-    stub: Stub, tmp_path: Path
+    shared_stub: StubProcess, tmp_path: Path
 ) -> None:
-    plan = a_plan(stub.url(), "hang", max_in_flight=4, timeout=2)
+    plan = a_plan(shared_stub.url(), "hang", max_in_flight=4, timeout=2)
     result = run_plan(plan, tmp_path / "run")
     dropped = [sample for sample in result.samples if sample.outcome is Outcome.DROPPED]
     assert not result.valid
@@ -257,13 +196,14 @@ def test_a_generator_without_room_drops_and_declares_itself_invalid(
     assert {(s.sent, s.end, s.protocol) for s in dropped} == {(None, None, None)}
 
 
+@pytest.mark.parametrize("driver", ["http1", "http2"])
 def test_a_generator_that_cannot_keep_up_declares_itself_invalid(
-    stub: Stub, tmp_path: Path
+    shared_stub: StubProcess, tmp_path: Path, driver: str
 ) -> None:
     # A thousand requests in ten milliseconds are beyond any client.
     plan = a_plan(
-        stub.url(), "status-404", rate=100_000, requests=1_000, max_in_flight=10_000,
-        lag_limit=0.020, warmup=0,
+        shared_stub.url(), "status-404", rate=100_000, requests=1_000, max_in_flight=10_000,
+        lag_limit=0.020, warmup=0, driver=driver,
     )  # fmt: skip
     result = run_plan(plan, tmp_path / "run")
     assert not result.valid
@@ -272,19 +212,28 @@ def test_a_generator_that_cannot_keep_up_declares_itself_invalid(
     assert len(result.samples) == 1_000
 
 
-def test_a_run_beyond_its_budget_is_stopped_and_invalid(stub: Stub, tmp_path: Path) -> None:
-    plan = replace(a_plan(stub.url(), "hang"), budget=3.0)
+def test_a_run_beyond_its_budget_is_stopped_and_invalid(
+    shared_stub: StubProcess, tmp_path: Path
+) -> None:
+    plan = replace(a_plan(shared_stub.url(), "hang"), budget=3.0)
     result = run_plan(plan, tmp_path / "run")
     assert not result.valid
     assert "generator stopped early: SIGTERM" in result.invalid_reason
     assert {sample.outcome for sample in result.samples} == {Outcome.CANCELLED}
 
 
-def test_a_folder_serves_one_run(stub: Stub, tmp_path: Path) -> None:
-    plan = a_plan(stub.url(), "status-404")
+def test_a_folder_serves_one_run(shared_stub: StubProcess, tmp_path: Path) -> None:
+    plan = a_plan(shared_stub.url(), "status-404")
     run_plan(plan, tmp_path / "run")
     with pytest.raises(FileExistsError, match="a folder of its own"):
         run_plan(plan, tmp_path / "run")
+
+
+def lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def generators(parent: int) -> list[psutil.Process]:
@@ -295,7 +244,7 @@ def generators(parent: int) -> list[psutil.Process]:
     ]
 
 
-def test_a_killed_generator_makes_the_run_invalid(stub: Stub, tmp_path: Path) -> None:
+def test_a_killed_generator_makes_the_run_invalid(stub: StubProcess, tmp_path: Path) -> None:
     results: list[LoadResult] = []
     plan = a_plan(stub.url(), "hang")
     thread = threading.Thread(target=lambda: results.append(run_plan(plan, tmp_path / "run")))
@@ -319,7 +268,7 @@ def test_a_killed_generator_makes_the_run_invalid(stub: Stub, tmp_path: Path) ->
     ids=["SIGINT", "SIGTERM", "end of standard input"],
 )
 def test_a_stopped_generator_writes_what_there_is(
-    stub: Stub, tmp_path: Path, stop: Callable[[Any], None], reason: str
+    stub: StubProcess, tmp_path: Path, stop: Callable[[Any], None], reason: str
 ) -> None:
     plan, out = tmp_path / "plan.json", tmp_path / "samples.jsonl"
     write_plan(plan, a_plan(stub.url(), "hang", warmup=0))
@@ -332,7 +281,7 @@ def test_a_stopped_generator_writes_what_there_is(
     assert [row.outcome for row in read_rows(out)] == [Outcome.CANCELLED] * 10
 
 
-def test_a_generator_ends_when_its_parent_is_killed(stub: Stub, tmp_path: Path) -> None:
+def test_a_generator_ends_when_its_parent_is_killed(stub: StubProcess, tmp_path: Path) -> None:
     plan = tmp_path / "plan.json"
     write_plan(plan, a_plan(stub.url(), "hang"))
     script = (
@@ -349,7 +298,37 @@ def test_a_generator_ends_when_its_parent_is_killed(stub: Stub, tmp_path: Path) 
     wait_for((tmp_path / "run" / "samples.json").exists)
     report = read_report(tmp_path / "run" / "samples.json")
     assert (report.complete, report.reason) == (False, "the parent process is gone")
-    wait_for(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
+    wait_for(lambda: not lives(child))
+
+
+@pytest.mark.parametrize(
+    ("driver", "check", "rows"), [("http1", "None", 10), ("http2", "None", 10), ("http1", "9.0", 0)]
+)
+def test_ctrl_c_leaves_an_incomplete_result_and_nothing_running(
+    stub: StubProcess, tmp_path: Path, driver: str, check: str, rows: int
+) -> None:
+    plan, run = tmp_path / "plan.json", tmp_path / "run"
+    write_plan(plan, a_plan(stub.url(), "hang", warmup=0, driver=driver))
+    script = (
+        "import sys; from pathlib import Path;"
+        "from pytest_phase5.load.driver import run_plan;"
+        "from pytest_phase5.load.plan import read_plan;"
+        f"run_plan(read_plan(Path(sys.argv[1])), Path(sys.argv[2]), self_check={check})"
+    )
+    command = [sys.executable, "-P", "-c", script, str(plan), str(run)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True) as parent:
+        # With a self-check, in its middle: the stub runs, the plan has not begun.
+        wait_for(lambda: len(stub.seen()) == 10 if rows else bool(generators(parent.pid)))
+        children = psutil.Process(parent.pid).children(recursive=True)
+        os.killpg(parent.pid, signal.SIGINT)
+        _, said = parent.communicate(timeout=60)
+    assert said.splitlines()[-1].startswith(b"KeyboardInterrupt")
+    assert children
+    assert not any(lives(child) for child in children)
+    if rows:
+        result = read_run(run)
+        assert (result.complete, result.valid, len(result.samples)) == (False, False, rows)
+        assert result.invalid_reason.startswith("generator stopped early: ")
 
 
 @pytest.mark.parametrize("arguments", [[], ["missing.json", "out.jsonl"]])

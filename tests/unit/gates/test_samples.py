@@ -12,9 +12,18 @@ def test_a_row_comes_back_as_the_sample_it_was() -> None:
     assert from_row(to_row(fine)) == fine
 
 
+def test_the_class_of_a_request_is_written_only_where_there_is_one() -> None:
+    plain, named = sample(3, "all"), sample(3, "all", kind="talks")
+    assert "kind" not in to_row(plain)  # readers from before the field know all other rows
+    assert to_row(named)["kind"] == "talks"
+    assert from_row(to_row(named)) == named
+    assert from_row({**to_row(plain), "kind": None}) == plain
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [
+        ("kind", 3),
         ("scheduled", "0"),
         ("scheduled", None),
         ("index", 1.5),

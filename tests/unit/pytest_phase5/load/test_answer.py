@@ -2,6 +2,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gates.samples import Outcome
 from pytest_phase5.load.answer import BodyAnswer, Ending, StreamAnswer, refusal
@@ -12,6 +14,9 @@ FINISH = {"choices": [{"delta": {}, "finish_reason": "length"}]}
 USAGE = {"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 5}}
 ERROR = {"error": {"type": "engine_error", "message": "a prompt, perhaps"}}
 DONE = "[DONE]"
+COUNTED = {"usage": {"prompt_tokens": 7, "completion_tokens": 5}}
+UNKNOWN = "unknown finish reason"
+ABORTED = "unknown finish reason: abort"
 
 
 def stream(*events: Any) -> StreamAnswer:
@@ -40,12 +45,70 @@ def stream(*events: Any) -> StreamAnswer:
         ([ROLE, TEXT, "[1]"], Outcome.FAILED, "event is not a JSON object"),
         ([ROLE, FINISH, TEXT, DONE], Outcome.FAILED, "text after the finish reason"),
         ([ROLE, FINISH, DONE, TEXT], Outcome.FAILED, "event after [DONE]"),
+        ([ROLE, FINISH, DONE, DONE], Outcome.FAILED, "[DONE] twice"),
+        ([ROLE, TEXT, FINISH, FINISH, DONE], Outcome.FAILED, "finish reason twice"),
+        ([ROLE, TEXT, FINISH, USAGE, USAGE, DONE], Outcome.FAILED, "usage twice"),
+        ([ROLE, TEXT, USAGE, FINISH, DONE], Outcome.FAILED, "usage before the finish reason"),
+        ([TEXT, {**FINISH, **COUNTED}, DONE], Outcome.OK, None),
+        ([{**TEXT, **COUNTED}, {**TEXT, **COUNTED}, FINISH, USAGE, DONE], Outcome.OK, None),
+        ([TEXT, {"choices": [{"finish_reason": "abort"}]}, DONE], Outcome.FAILED, ABORTED),
+        ([TEXT, {"choices": [{"finish_reason": "Once upon a"}]}], Outcome.FAILED, UNKNOWN),
     ],
 )
 def test_a_stream_counts_by_how_it_ended(
     events: list[Any], outcome: Outcome, error: str | None
 ) -> None:
     assert stream(*events).ending() == Ending(outcome, error)
+
+
+def of(index: int, *, text: str = "", end: str | None = None) -> dict[str, Any]:
+    return {"choices": [{"index": index, "delta": {"content": text}, "finish_reason": end}]}
+
+
+@pytest.mark.parametrize(
+    ("events", "ending"),
+    [
+        ([of(0, text="a"), of(1, text="b"), of(0, end="stop"), of(1, end="length"), DONE], None),
+        ([of(0, text="a"), of(1, text="b"), of(0, end="stop"), DONE], "without a finish reason"),
+        ([of(0, text="a"), of(0, end="stop"), of(1, text="b"), of(1, end="stop"), DONE], None),
+        ([of(0, end="stop"), of(1, end="stop"), of(1, end="stop"), DONE], "finish reason twice"),
+        ([of(1, end="stop"), of(1, text="b"), DONE], "text after the finish reason"),
+    ],
+)
+def test_each_of_several_choices_must_end_once(events: list[Any], ending: str | None) -> None:
+    found = stream(*events).ending()
+    assert (found.outcome is Outcome.OK) is (ending is None)
+    assert ending is None or ending in str(found.error)
+
+
+@given(
+    events=st.integers(2, 12),
+    mistake=st.sampled_from(["none", "swap", "repeat", "lose"]),
+    where=st.integers(0, 100),
+    first=st.integers(0, 5),
+)
+def test_numbered_events_must_come_each_once_and_in_order(
+    events: int, mistake: str, where: int, first: int
+) -> None:
+    numbered = [{**TEXT, "sequence_number": first + place} for place in range(events)]
+    place = where % (events - 1)
+    if mistake == "swap":
+        numbered[place], numbered[place + 1] = numbered[place + 1], numbered[place]
+    elif mistake == "repeat":
+        numbered.insert(place, numbered[place])
+    elif mistake == "lose" and place > 0:
+        del numbered[place]
+    else:
+        mistake = "none"
+    ending = stream(*numbered, FINISH, DONE).ending()
+    assert (ending.outcome is Outcome.OK) is (mistake == "none")
+    assert ending.error is None or ending.error.startswith("event ")
+
+
+def test_pieces_of_text_are_counted_and_the_end_of_the_text_is_known() -> None:
+    going, over = stream(ROLE, TEXT, TEXT), stream(ROLE, TEXT, TEXT, FINISH)
+    assert (going.facts.pieces, going.has_ended) == (2, False)
+    assert (over.facts.pieces, over.has_ended) == (2, True)
 
 
 def test_an_event_named_error_fails_the_stream_whatever_its_data() -> None:
@@ -108,6 +171,7 @@ def test_only_a_named_finish_reason_finishes(reason: Any) -> None:
         (b'{"choices": [{"finish_reason": "stop"}]}', Outcome.OK),
         (b'{"choices": [{"finish_reason": null}]}', Outcome.CUT),
         (b'{"choices": [{"finish_rea', Outcome.CUT),
+        (b'{"choices": [{"finish_reason": "tired"}]}', Outcome.FAILED),
         (b"", Outcome.CUT),
         (b'{"error": {"type": "engine_error"}}', Outcome.FAILED),
     ],

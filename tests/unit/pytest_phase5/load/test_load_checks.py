@@ -5,9 +5,12 @@ from typing import Any
 import pytest
 
 from gates.samples import Outcome, Sample
+from pytest_phase5.load import curves
 from pytest_phase5.load.checks import RunReport, faults, read_report, write_report
 from pytest_phase5.load.plan import Plan
 from pytest_phase5.load.plans import interleaved, open_loop
+from pytest_phase5.load.shaped import stepped
+from pytest_phase5.load.steps import StopRule
 from pytest_phase5.load.workload import SHORT
 
 URL = "http://127.0.0.1:1"
@@ -31,6 +34,7 @@ def sample(index: int, **changes: Any) -> Sample:
         "first_token": due + 0.1,
         "end": due + 0.2,
         "outcome": Outcome.OK,
+        "protocol": "h1",
     }
     return Sample(**fields | changes)
 
@@ -93,6 +97,36 @@ def test_a_closed_run_has_no_rate_to_keep() -> None:
     )
     stretched = [replace(s, scheduled=s.scheduled * 9, sent=s.scheduled * 9) for s in RUN]
     assert list(faults(plan, stretched, REPORT)) == []
+
+
+def in_steps(samples: list[Sample]) -> list[Sample]:
+    return [replace(s, block=s.index // 100) for s in samples]
+
+
+STEPPED = stepped(
+    URL, [curves.constant(100, 1.0, "even")] * 6, stop=StopRule(), seed=1, workload=SHORT, warmup=0
+)
+
+
+def test_a_run_that_its_rule_stopped_is_whole_with_the_steps_that_it_took() -> None:
+    stopped = replace(REPORT, stopped_at=3, stop_reason="goodput 3% < 95%")
+    assert list(faults(STEPPED, in_steps(RUN), stopped)) == []
+    assert "400 rows, 600 planned" in "; ".join(faults(STEPPED, in_steps(RUN), REPORT))
+
+
+@pytest.mark.parametrize(("index", "valid"), [(399, True), (299, False)])
+def test_requests_may_be_dropped_only_in_the_step_that_failed(index: int, *, valid: bool) -> None:
+    stopped = replace(REPORT, stopped_at=3, stop_reason="goodput 3% < 95%")
+    reasons = list(faults(STEPPED, in_steps(dropped(index)), stopped))
+    assert (reasons == []) is valid
+
+
+def test_a_protocol_that_the_driver_does_not_speak_makes_a_run_invalid() -> None:
+    other = replace(PLAN, driver="http2")
+    assert list(faults(other, RUN, REPORT)) == [
+        "400 of 400 requests not over h2, which the driver speaks"
+    ]
+    assert list(faults(other, [replace(s, protocol="h2") for s in RUN], REPORT)) == []
 
 
 def test_the_limits_are_those_of_the_plan() -> None:

@@ -63,5 +63,5 @@ def test_impossible_schedules_are_refused(
 
 
 def test_an_unknown_schedule_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="'burst'; allowed: constant, poisson"):
+    with pytest.raises(ValueError, match="'burst'; allowed: constant, poisson, gamma"):
         arrivals("burst", rate=1, count=1, seed=0)
