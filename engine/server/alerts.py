@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from engine.core.qos import Slo, SloStatus
@@ -163,12 +164,17 @@ class Alerts:
             raise ActuatorError("; ".join(failed))
         return Change("", f"told the log{''.join(f', {name}' for name in self._addresses)}")
 
-    async def _post(self, address: str, body: Any) -> str | None:
-        """Why it failed for good, without the address; None when it was taken."""
+    def _make_client(self) -> "tuple[ModuleType, httpx.AsyncClient]":
         import httpx
 
+        return httpx, httpx.AsyncClient(timeout=TIMEOUT_SECONDS, transport=self._transport)
+
+    async def _post(self, address: str, body: Any) -> str | None:
+        """Why it failed for good, without the address; None when it was taken."""
+        # Importing it, and reading the certificates of the machine, takes half a second.
+        httpx, made = await asyncio.to_thread(self._make_client)
         why: str | None = None
-        async with httpx.AsyncClient(timeout=TIMEOUT_SECONDS, transport=self._transport) as client:
+        async with made as client:
             for attempt in range(ATTEMPTS):
                 if attempt:
                     await asyncio.sleep(BACKOFF_SECONDS * 2 ** (attempt - 1))

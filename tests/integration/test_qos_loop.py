@@ -1,13 +1,11 @@
 """A real engine whose runtime is really slow for a while, and what it does about it."""
 
 import asyncio
-import os
-import signal
 import threading
-import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +17,12 @@ from receiver import receiving
 from served import PATIENCE, until
 
 #: Above what `tiny` takes on a busy machine, below what a stopped process costs.
-LIMIT_MS = 800
-STOPPED_SECONDS, RUNNING_SECONDS = 1.6, 0.2
-#: A stream each 50 ms, of which each stop delays thirty.
+LIMIT_MS = 1600  # an edge of the buckets in which the engine counts
+STOPPED_SECONDS, RUNNING_SECONDS = 2.5, 0.2
+#: A stream each 50 ms, of which each stop delays fifty.
 PACE_SECONDS, STREAMS = 0.05, 4_000
+#: A twentieth of what a window holds at that pace, and some: the 95th percentile is slow.
+ENOUGH = 10
 
 LOOP = f"""
 qos:
@@ -47,22 +47,18 @@ class Traffic:
     """Streams at a steady pace, whatever becomes of those before."""
 
     def __init__(self, probe: Probe) -> None:
-        self._url = f"{probe.url}/v1/completions"
         self._over = threading.Event()
-        self.ended = 0
-        self.slow = threading.Event()
+        limits = httpx.Limits(max_connections=64)
+        self._client = httpx.Client(base_url=probe.url, timeout=PATIENCE, limits=limits)
+        self.answers: Counter[int] = Counter()
 
     def _ask(self) -> None:
-        began = time.monotonic()
-        answer = httpx.post(self._url, content=body("Paris", 4), timeout=PATIENCE)
-        assert answer.status_code == 200, answer.text
-        self.ended += 1
-        if time.monotonic() - began > LIMIT_MS / 1000:
-            self.slow.set()
+        answer = self._client.post("/v1/completions", content=body("Paris", 4))
+        self.answers[answer.status_code] += 1
 
     @contextmanager
     def flowing(self) -> Iterator[None]:
-        with ThreadPoolExecutor(64) as pool:
+        with self._client, ThreadPoolExecutor(64) as pool:
             asked: list[Future[None]] = []
             pacer = threading.Thread(target=self._pace, args=(pool, asked))
             pacer.start()
@@ -83,16 +79,17 @@ class Traffic:
 
 @contextmanager
 def slowed(process: psutil.Process) -> Iterator[None]:
-    """A process that stands still most of the time; it runs on afterwards."""
+    """A process that stands still most of the time, for as long as it lives."""
     over = threading.Event()
 
     def cycle() -> None:
-        for _ in range(int(PATIENCE / STOPPED_SECONDS)):
-            os.kill(process.pid, signal.SIGSTOP)
-            over.wait(STOPPED_SECONDS)
-            os.kill(process.pid, signal.SIGCONT)
-            if over.wait(RUNNING_SECONDS):
-                return
+        with suppress(psutil.NoSuchProcess):
+            for _ in range(int(PATIENCE / STOPPED_SECONDS)):
+                process.suspend()
+                over.wait(STOPPED_SECONDS)
+                process.resume()
+                if over.wait(RUNNING_SECONDS):
+                    return
 
     thread = threading.Thread(target=cycle)
     thread.start()
@@ -103,16 +100,29 @@ def slowed(process: psutil.Process) -> Iterator[None]:
         thread.join()
 
 
-def reaches(probe: Probe, name: str, value: float, **labels: str) -> Samples:
-    """Scrape until a metric has a value; returns that scrape."""
+def first(probe: Probe, wanted: Callable[[Samples], bool], what: str) -> Samples:
+    """Scrape until it is so; returns that scrape."""
     seen: list[Samples] = []
 
     def check() -> bool:
         seen.append(probe.samples())
-        return total(seen[-1], name, **labels) == value
+        return wanted(seen[-1])
 
-    eventually(check, f"{name} {labels} is {value}")
+    eventually(check, what)
     return seen[-1]
+
+
+def reaches(probe: Probe, name: str, value: float, **labels: str) -> Samples:
+    """The first scrape in which a metric is so high."""
+    what = f"{name} {labels} at least {value}"
+    return first(probe, lambda seen: total(seen, name, **labels) >= value, what)
+
+
+def slow_streams(samples: Samples) -> float:
+    """How many streams had their first text after the limit."""
+    name = "phase5_time_to_first_token_seconds"
+    fast = total(samples, f"{name}_bucket", le=str(LIMIT_MS / 1000))
+    return total(samples, f"{name}_count") - fast
 
 
 def test_a_slow_runtime_is_noticed_remedied_and_its_recovery_told(
@@ -124,25 +134,23 @@ def test_a_slow_runtime_is_noticed_remedied_and_its_recovery_told(
         with probing(tmp_path, LOOP, "qos_monitoring") as probe:
             traffic = Traffic(probe)
             with traffic.flowing():
-                until(lambda: traffic.ended > 30)
-                assert probe.metric("qos_violations_total") == 0
+                until(lambda: traffic.answers[200] > 30)
                 with slowed(probe.runtime):
-                    traffic.slow.wait(PATIENCE)
-                    before = probe.metric("phase5_qos_looks_total")
+                    slow = first(probe, lambda seen: slow_streams(seen) >= ENOUGH, "slow")
                     found = reaches(probe, "qos_violations_total", 1, slo="slow")
+                    before = total(slow, "phase5_qos_looks_total")
                     assert total(found, "phase5_qos_looks_total") - before <= 2
                     acted = reaches(probe, "remediations_executed", 2)
-                    assert total(acted, "phase5_remediations_total", outcome="executed") == 2
                     assert total(acted, "phase5_concurrency_limit") < 50
                     status: Any = probe.served.status()["qos"]
                     assert sorted(status["violations"]) == ["slow", "told"]
-                reaches(probe, "phase5_slo_violated", 0)
                 reaches(probe, "phase5_concurrency_limit", 50)
                 until(lambda: len(receiver.got.get("/slack/secret-part", [])) >= 2)
+        assert set(traffic.answers) == {200}
         log = (tmp_path / "stderr").read_text()
-    first, *_, last = receiver.got["/api/v2/alerts"]
-    assert first[0]["labels"]["slo"] == last[0]["labels"]["slo"] == "told"
-    assert last[0]["endsAt"] < first[0]["endsAt"]  # it is over, and was to last
+    begun, *_, over = receiver.got["/api/v2/alerts"]
+    assert begun[0]["labels"]["slo"] == over[0]["labels"]["slo"] == "told"
+    assert over[0]["endsAt"] < begun[0]["endsAt"]  # it is over, and was to last
     assert "no longer violated" in receiver.got["/slack/secret-part"][-1]["text"]
     for words in (
         "SLO slow violated: ttft_p95_ms is",
@@ -154,6 +162,33 @@ def test_a_slow_runtime_is_noticed_remedied_and_its_recovery_told(
         assert words in log
     assert "secret-part" not in log
     assert "Traceback" not in log
+
+
+RESTART = f"""
+qos:
+  evaluation_seconds: 1
+  window_seconds: 6
+  min_samples: 10
+  policies:
+    - {{name: slow, metric: ttft_p95_ms, max: {LIMIT_MS}, remediation: {{action: restart}}}}
+  remediation: {{settle_seconds: 2}}
+"""
+
+
+def test_a_process_that_stays_slow_is_replaced_and_streams_go_on(tmp_path: Path) -> None:
+    with probing(tmp_path, RESTART, "qos_monitoring") as probe:
+        traffic, slow = Traffic(probe), probe.runtime
+        with traffic.flowing():
+            until(lambda: traffic.answers[200] > 30)
+            with slowed(slow):
+                reaches(probe, "qos_violations_total", 1)
+                reaches(probe, "remediations_executed", 1)
+                eventually(lambda: not probe.metric("phase5_slo_violated"), "it recovers")
+                assert probe.runtime.pid != slow.pid
+        # A start that takes long turns newcomers away; nobody who was let in is lost.
+        assert set(traffic.answers) <= {200, 503}
+        assert probe.metric("phase5_runtime_restarts_total") == 0  # it was asked for: no crash
+        assert probe.metric("phase5_streams_ended_total", kind="error") == 0
 
 
 async def wave(probe: Probe, streams: int, leaving: int) -> None:
@@ -181,7 +216,8 @@ def test_the_monitor_counts_what_the_registry_tells_at_10_50_and_100_streams(
         for streams in (10, 50, 100) * (5 if full() else 1):
             asyncio.run(wave(probe, streams, leaving=streams // 5))
             expected += streams
-            settled = reaches(probe, "phase5_streams_in_flight", 0)
+            eventually(probe.idle, "every stream ends")
+            settled = probe.samples()
             assert total(settled, "phase5_streams_ended_total") == expected
             assert total(settled, "phase5_streams_ended_total", kind="cancelled") > 0
             assert total(settled, "phase5_qos_streams_total") == expected
