@@ -9,7 +9,7 @@ no control stream.
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Final
 
@@ -30,6 +30,7 @@ RECENT_COMPLETIONS: Final = 64
 class Ticket:
     """A stream that asks for a slot. `pipeline` marks treatment of `ttft_pipeline`.
 
+    `prompt_tokens` are those that it has to read; `expect` lowers them once more is known.
     `arrived` and `deadline` are times of the clock that gives `now`; past its deadline a
     stream that still waits is no longer worth starting.
     """
@@ -144,6 +145,11 @@ class AdmissionQueue:
         """Forget a waiting stream. False when it did not wait."""
         tickets = (self._waiting.pop(stream_id, None), self._late.pop(stream_id, None))
         return any(tickets)
+
+    def expect(self, stream_id: StreamId, tokens: int) -> None:
+        """A waiting stream will read so many tokens, since the rest is known. Else ignored."""
+        if ticket := self._waiting.get(stream_id):
+            self._waiting[stream_id] = replace(ticket, prompt_tokens=tokens)
 
     def ready(self, now: float) -> list[Ticket]:
         """The waiting streams that start now, in order. Their slots are taken."""

@@ -1,7 +1,8 @@
 """KV caches of prompts that were read before, within a budget of bytes.
 
 An entry may be pinned for a stream that is about to need it: then it is not dropped to make
-room, only to give memory back. Owned by the thread that owns the model: arrays are made, copied and dropped there.
+room, only to give memory back. Owned by the thread that owns the model: arrays are made,
+copied and dropped there.
 """
 
 import copy
@@ -53,10 +54,11 @@ class PrefixStore:
         """Bytes that are held for streams."""
         return sum(self._entries[key].nbytes for key in set(self._pins.values()))
 
-    @property
-    def pins_fit(self) -> bool:
-        """Whether pins may take any more."""
-        return self.pinned_bytes < self._budget * PINNED_SHARE
+    def pin_fits(self, tokens: int) -> bool:
+        """Whether so many tokens more could be pinned, as large as those that are stored."""
+        stored = sum(len(key) for key in self._entries)
+        more = tokens * self.nbytes / stored if stored else 0
+        return self.pinned_bytes + more <= self._budget * PINNED_SHARE
 
     def lookup(self, prompt: Sequence[int]) -> Hit | None:
         """The longest usable beginning of a prompt; always at least one token short of it.

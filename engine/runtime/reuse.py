@@ -129,7 +129,11 @@ class Reuse:
     def begin(self, generator: Generator, fits: Callable[[int], bool]) -> None:
         """Start to read ahead, if nothing is read ahead yet and the cache has room for it."""
         one = self._queue.next() if self._reading is None else None
-        if one is None or not fits(len(one.message.prompt)):
+        if one is None:
+            return
+        self._queue.look_up(one)  # others may have read it since
+        one.done = one.unread <= 0 or not fits(len(one.message.prompt))
+        if one.done:
             return
         prompt = one.message.prompt
         hit = self.prefixes.lookup(prompt)
@@ -162,8 +166,11 @@ class Reuse:
             kept = generator.take_out(reading.row, keep=True)
             if kept and not self.prefixes.covers(kept.tokens):
                 self.prefixes.store(kept.tokens, kept.cache)
-        if self._queue.holds(reading.waiting):
-            self._queue.look_up(reading.waiting)
+        one, known = reading.waiting, reading.waiting.known
+        if self._queue.holds(one):
+            self._queue.look_up(one)
+            # What finds no room in the store would be read again and again.
+            one.done = reading.unread <= 1 or one.known <= known
 
     def news(self) -> tuple[list[Warmed], int, int]:
         """Since the last time: tokens known, tokens read ahead, entries that expired."""

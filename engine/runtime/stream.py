@@ -140,7 +140,8 @@ class Stream:
         """Note a chunk that was read, and how it is told."""
         done, total = response.progress
         self.unread = total - done
-        return Prefill(self.uid, self.skipped + done, self.skipped + total, self.cached, self.waited)
+        skipped = self.skipped
+        return Prefill(self.uid, skipped + done, skipped + total, self.cached, self.waited)
 
 
 @dataclass(slots=True)

@@ -18,6 +18,7 @@ class Waiting:
     message: Warm
     until: float
     known: int = 0
+    done: bool = False  #: nothing more is read ahead for it
 
     @property
     def uid(self) -> int:
@@ -70,14 +71,13 @@ class WarmQueue:
 
     def next(self) -> Waiting | None:
         """Whose prompt to read ahead: the least work first, as the front end starts them."""
-        if not self._prefixes.pins_fit:
-            return None
         given = [
             one
             for one in self._waiting.values()
-            if one.unread > 0 and worth_keeping(one.known + one.unread)
+            if not one.done and one.unread > 0 and worth_keeping(one.known + one.unread)
         ]
-        return min(given, key=lambda one: one.unread, default=None)
+        least = min(given, key=lambda one: one.unread, default=None)
+        return least if least and self._prefixes.pin_fits(least.unread) else None
 
     def holds(self, one: Waiting) -> bool:
         """Whether it still waits."""

@@ -32,6 +32,7 @@ class Dispatcher:
         registry: StreamRegistry,
         deadline_seconds: float,
         clock: Callable[[], float],
+        warm_seconds: float,
         shed_seconds: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self.queue = queue
@@ -41,6 +42,7 @@ class Dispatcher:
         self._deadline_seconds = deadline_seconds
         self._clock = clock
         self._shed_seconds = shed_seconds
+        self._warm_seconds = warm_seconds
         self.streams: dict[int, Stream] = {}
         self._uids = count(1)
         self._idle = asyncio.Event()
@@ -97,6 +99,8 @@ class Dispatcher:
         for ticket, decision in zip(tickets, decisions, strict=True):
             if isinstance(decision, Admit):
                 self._start(ticket)
+            elif ticket.pipeline:
+                self._warm(ticket)
         if not all(isinstance(decision, Admit) for decision in decisions):
             wait = max(0.0, tickets[0].deadline - now) + _TIMER_SLACK
             asyncio.get_running_loop().call_later(wait, self._expire)
@@ -115,6 +119,7 @@ class Dispatcher:
         del self.streams[stream.uid]
         if not self.streams:
             self._idle.set()
+        self._runtime.forget(stream.uid)
         self._runtime.cancel(stream.uid)  # it may have ended by a stop string, or by its client
         if not self.queue.cancel(stream.uid):
             self.queue.release(stream.uid, self._clock())
@@ -152,6 +157,15 @@ class Dispatcher:
         stream.times.submitted = self._clock()
         self._registry.start(stream.uid, stream.times.submitted)
         self._runtime.submit(stream.submission(reuse_prefix=ticket.pipeline), stream)
+
+    def _warm(self, ticket: Ticket) -> None:
+        """Let the runtime prepare for a stream that waits, and order it by what that leaves."""
+        stream, total = self.streams[ticket.stream_id], ticket.prompt_tokens
+
+        def on_known(tokens: int) -> None:
+            self.queue.expect(ticket.stream_id, total - tokens)
+
+        self._runtime.warm(stream.announcement(self._warm_seconds), on_known)
 
     def _expire(self) -> None:
         for ticket in self.queue.expired(self._clock()):

@@ -91,6 +91,7 @@ class Engine:
             registry=self.registry,
             deadline_seconds=config.admission.deadline_seconds,
             clock=self.clocks.now,
+            warm_seconds=config.ttft_pipeline.warm_seconds,
             shed_seconds=self.memory.shed_seconds,
         )
         self.metrics = Metrics(

@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from engine.core.placing import BLOCK_TOKENS
 from engine.runtime import pool as pool_module
 from engine.runtime.interface import Replica, ReplicaState, RuntimeStartError, StreamListener
-from engine.runtime.messages import Prefill, Submit, Token
+from engine.runtime.messages import Prefill, Submit, Token, Warm
 from engine.runtime.pool import Pool
 
 MAX_TOKENS = 9
@@ -63,6 +63,7 @@ class FakeReplica:
         self.streams: dict[int, Held] = {}
         self.renewed = 0
         self.kept: list[int] = []
+        self.warmed: dict[int, Callable[[int], None]] = {}
         self._on_failed = on_failed
         self._world = world
 
@@ -100,6 +101,12 @@ class FakeReplica:
 
     def resume(self, uid: int) -> None:
         self.streams[uid].paused = False
+
+    def warm(self, message: Warm, on_known: Callable[[int], None]) -> None:
+        self.warmed[message.uid] = on_known
+
+    def forget(self, uid: int) -> None:
+        self.warmed.pop(uid, None)
 
     def evict(self, keep_bytes: int) -> None:
         self.kept.append(keep_bytes)
