@@ -109,6 +109,7 @@ class Stream:
         self.finish_reason: str | None = None
         self.output_tokens = 0
         self.cached_tokens = 0
+        self.announced = False  #: the runtime was told of it while it waited
         self._writer = PieceWriter(detokenizer, job.stops, job.min_tokens)
         self._clock = clock
         self._observer = observer
@@ -140,7 +141,7 @@ class Stream:
 
     def announcement(self, seconds: float) -> Warm:
         """What the runtime is told while the stream waits."""
-        job = self.job
+        job, self.announced = self.job, True
         return Warm(
             uid=self.uid, prompt=job.prompt, checkpoints=list(job.checkpoints), seconds=seconds
         )
