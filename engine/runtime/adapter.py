@@ -73,9 +73,7 @@ class Adapter:
     @property
     def busy(self) -> bool:
         """Whether a step has anything to do."""
-        return bool(
-            self._running or self._waiting or self._refused or self._reuse.wants_to_read
-        )
+        return bool(self._running or self._waiting or self._refused or self._reuse.wants_to_read)
 
     @property
     def rows(self) -> int:

@@ -85,7 +85,11 @@ class Pool:
     def warm(self, message: Warm, on_known: Callable[[int], None]) -> None:
         """Announce a stream that waits where it would go now."""
         hashes = block_hashes(message.prompt)
-        placement = place([member.load(hashes) for member in self._serving()])
+        announced = Counter(member.number for member in self._warm.values())
+        loads = [member.load(hashes) for member in self._serving()]
+        placement = place(
+            [replace(one, streams=one.streams + announced[one.replica]) for one in loads]
+        )
         if placement is None:
             return
         member = self._warm[message.uid] = self._members[placement.replica]

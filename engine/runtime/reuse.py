@@ -69,9 +69,7 @@ class Reuse:
             if request.reuse_prefix
             else []
         )
-        stream.stops = [
-            at for at in worth if at > skipped and not self.prefixes.covers(known[:at])
-        ]
+        stream.stops = [at for at in worth if at > skipped and not self.prefixes.covers(known[:at])]
         ends = [*stream.stops, len(known)]
         return [known[a:b] for a, b in zip([skipped, *stream.stops], ends, strict=True)]
 

@@ -125,9 +125,7 @@ class Worker:
             self._adapter.evict(0)
             self._memory.forget()
         if lost:
-            self._send(
-                Faulted(epoch=self._epoch, uids=lost, reason=reason, read_ahead=read_ahead)
-            )
+            self._send(Faulted(epoch=self._epoch, uids=lost, reason=reason, read_ahead=read_ahead))
 
     def _publish(self, turn: Turn) -> None:
         self._stale = False

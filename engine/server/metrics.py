@@ -212,7 +212,11 @@ class _Replicas(Collector):
             ("restarts", "Unplanned restarts of runtime processes", sum(r.restarts for r in pool)),
             ("replays", "Streams that went on in another process", sum(r.replayed for r in pool)),
             ("read_ahead_tokens", "Prompt tokens read ahead", sum(r.read_ahead for r in pool)),
-            ("warm_expired", "Announced streams that waited too long", sum(r.expired for r in pool)),
+            (
+                "warm_expired",
+                "Announced streams that waited too long",
+                sum(r.expired for r in pool),
+            ),
             ("convictions", "Requests that failed the model alone", sum(r.convicted for r in pool)),
         ):
             yield CounterMetricFamily(f"phase5_runtime_{name}", text, value=count)

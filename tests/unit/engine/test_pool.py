@@ -669,3 +669,45 @@ class PoolMachine(RuleBasedStateMachine):
 
 
 TestPoolMachine = PoolMachine.TestCase
+
+
+def test_a_waiting_stream_is_announced_where_it_will_go() -> None:
+    prompt = list(range(100))
+
+    async def scene(pool: Pool, world: World) -> None:
+        known: list[int] = []
+        pool.submit(request(9), Ear())  # so that the first is not the least loaded
+        pool.warm(Warm(uid=1, prompt=prompt, seconds=30), known.append)
+        (home,) = [one for one in world.fakes if one.warmed]
+        home.warmed[1](5)
+        assert known == [5]
+        assert home is world.fakes[1]
+        pool.submit(request(2), Ear())
+        pool.submit(request(1, prompt, reuse=True), Ear())
+        assert world.home(1) is home
+
+    play(scene)
+
+
+def test_streams_that_wait_are_spread_over_the_replicas() -> None:
+    async def scene(pool: Pool, world: World) -> None:
+        for uid in range(1, 5):
+            pool.warm(Warm(uid=uid, prompt=[uid] * 40, seconds=30), lambda _: None)
+        assert [len(fake.warmed) for fake in world.fakes] == [2, 2]
+
+    play(scene)
+
+
+def test_a_waiting_stream_that_does_not_come_or_goes_elsewhere_is_forgotten() -> None:
+    async def scene(pool: Pool, world: World) -> None:
+        for uid in (1, 2):
+            pool.warm(Warm(uid=uid, prompt=[uid] * 40, seconds=30), lambda _: None)
+        pool.forget(1)
+        pool.forget(9)
+        (home,) = [one for one in world.fakes if one.warmed]
+        home.fall()
+        pool.submit(request(2, [2] * 40, reuse=True), Ear())
+        assert world.home(2) is not home
+        assert home.warmed == {}
+
+    play(scene)

@@ -16,7 +16,7 @@ def message(uid: int) -> Warm:
     return Warm(uid=uid, prompt=[1, 2, 3], seconds=30)
 
 
-def test_the_process_is_told_and_the_front_end_hears_what_is_known_until_the_stream_leaves() -> None:
+def test_the_process_is_told_and_what_is_known_is_heard_until_the_stream_leaves() -> None:
     inbox, warming, known = Inbox(), Warming(), list[int]()
     warming.warm(inbox, message(1), known.append, 0.0)
     assert inbox.sent == [message(1)]

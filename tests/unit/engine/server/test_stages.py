@@ -72,7 +72,7 @@ async def queued(bench: Any, count: int) -> list["asyncio.Task[Any]"]:
     tasks = [
         asyncio.create_task(client.post("/v1/chat/completions", json=CHAT)) for _ in range(count)
     ]
-    while len(bench.engine.dispatcher.streams) < count:
+    while len(bench.engine.dispatcher.streams) < count:  # noqa: ASYNC110  # it has no event
         await asyncio.sleep(0)
     return tasks
 
@@ -94,9 +94,7 @@ def test_a_waiting_stream_of_the_treatment_is_announced_with_its_turns(
         bench.runtime.tell(2, "Here.", "stop")
         await asyncio.gather(*tasks)
 
-    bench = make_bench(
-        ONE_PLACE, flags=frozenset({TTFT_PIPELINE}), runtime=fake_runtime(held=True)
-    )
+    bench = make_bench(ONE_PLACE, flags=frozenset({TTFT_PIPELINE}), runtime=fake_runtime(held=True))
     asyncio.run(story(bench))
     assert bench.metric("phase5_warm_streams_total", found="hit") == 1
     assert bench.metric("phase5_warm_streams_total", found="miss") == 0
@@ -125,13 +123,11 @@ def test_a_waiting_stream_whose_client_leaves_is_forgotten(
         tasks = await queued(bench, 2)
         assert list(bench.runtime.warmed) == [2]
         bench.leave(1)
-        while 2 in bench.engine.dispatcher.streams:
+        while 2 in bench.engine.dispatcher.streams:  # noqa: ASYNC110  # it has no event
             await asyncio.sleep(0)
         assert bench.runtime.warmed == {}
         bench.runtime.tell(1, "Here.", "stop")
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    bench = make_bench(
-        ONE_PLACE, flags=frozenset({TTFT_PIPELINE}), runtime=fake_runtime(held=True)
-    )
+    bench = make_bench(ONE_PLACE, flags=frozenset({TTFT_PIPELINE}), runtime=fake_runtime(held=True))
     asyncio.run(story(bench))
