@@ -121,12 +121,11 @@ class Adapter:
     def submit(self, request: Submit) -> None:
         """Queue a stream behind those that wait; one that can never fit is refused."""
         stream = Stream(request, self._arrivals, arrived=self._clock())
-        self._reuse.submitted(request.uid, self._generator)
+        self._reuse.arrived(stream, self._generator)
         if self._kv and (reason := self._kv.refusal(stream.most)):
             self._refused.append((request.uid, reason))
             return
         self._arrivals += 1
-        self._reuse.arrived(stream)
         self._streams[request.uid] = stream
         self._waiting.append(stream)
 

@@ -49,9 +49,10 @@ class Reuse:
 
     # Streams.
 
-    def arrived(self, stream: Stream) -> None:
-        """A stream was submitted; it has what was held for it when it begins."""
-        if stream.request.reuse_prefix:
+    def arrived(self, stream: Stream, generator: Generator) -> None:
+        """A stream was submitted; what is held for it stays so until it begins."""
+        announced = self._stop_for(stream.uid, generator)
+        if stream.request.reuse_prefix and not announced:  # it was noted then
             self._checkpoints.note(stream.request.prompt, stream.request.checkpoints)
 
     def look_up(self, stream: Stream, known: list[int]) -> Kept:
@@ -107,16 +108,16 @@ class Reuse:
         self._checkpoints.note(message.prompt, message.checkpoints)
         self._queue.put(message, self._clock())
 
-    def submitted(self, uid: int, generator: Generator) -> None:
-        """A stream waits no longer in the front end: nothing more is read ahead for it."""
-        if self._reading and self._reading.waiting.uid == uid:
-            self.stop(generator)
-        self._queue.leave(uid)
-
     def forget(self, uid: int, generator: Generator) -> None:
         """A stream does not come; what was read for it is an entry like any other."""
-        self.submitted(uid, generator)
+        self._stop_for(uid, generator)
         self._queue.release(uid)
+
+    def _stop_for(self, uid: int, generator: Generator) -> bool:
+        """Nothing more is read ahead for a stream. Whether it was announced."""
+        if self._reading and self._reading.waiting.uid == uid:
+            self.stop(generator)
+        return self._queue.leave(uid)
 
     def expire(self, generator: Generator) -> None:
         """Give up what waited too long."""

@@ -53,10 +53,10 @@ class WarmQueue:
         one.known = self._prefixes.pin(one.uid, one.message.prompt)
         self._news[one.uid] = Warmed(one.uid, one.known)
 
-    def leave(self, uid: int) -> None:
-        """The stream was submitted: its pin stays until `release`. Unknown ids are ignored."""
-        self._waiting.pop(uid, None)
+    def leave(self, uid: int) -> bool:
+        """The stream was submitted: its pin stays until `release`. False for unknown ids."""
         self._news.pop(uid, None)
+        return self._waiting.pop(uid, None) is not None
 
     def release(self, uid: int) -> None:
         """Nothing is held for a stream any more. Unknown ids are ignored."""

@@ -94,7 +94,7 @@ def conversations(case: Case, words: Words, system: str) -> list[list[dict[str, 
     """The prompts of one round, the same for both arms."""
     return [
         [
-            {"role": "system", "content": words.text(SYSTEM_TOKENS) if not system else system},
+            {"role": "system", "content": system or words.text(SYSTEM_TOKENS)},
             {"role": "user", "content": words.text(QUESTION_TOKENS)},
         ]
         for _ in range(case.streams * case.requests)

@@ -227,6 +227,15 @@ def test_a_failed_step_drops_who_waits_and_says_that_a_prompt_was_read_ahead() -
     assert (stage.adapter.reads_ahead, stage.adapter.busy) == (False, False)
 
 
+def test_a_prompt_that_was_announced_and_then_submitted_was_seen_once() -> None:
+    stage = Stage(prefix_bytes=1 << 24)
+    prompt = prompt_of(1, 200)
+    stage.adapter.warm(Warm(uid=1, prompt=prompt, checkpoints=[100], seconds=30))
+    stage.adapter.submit(request(1, prompt, reuse_prefix=True, checkpoints=[100]))
+    stage.step()
+    assert stage.adapter._streams[1].stops == []
+
+
 def test_a_checkpoint_that_two_prompts_share_is_stored_before_the_first_has_been_read() -> None:
     system = prompt_of(9, 100)
     stage = Stage(prefill_rows=1, max_rows=1)
