@@ -163,10 +163,11 @@ class GovernorConfig(Section):
 
 
 class PipelineConfig(Section):
-    """The TTFT pipeline: the prefix store's byte budget, and ageing in the queue."""
+    """The TTFT pipeline: the prefix store's byte budget, ageing and pins in the queue."""
 
     prefix_bytes: Annotated[int, Field(ge=0)] = 256 * 1024 * 1024
     ageing_seconds: Positive = 2
+    warm_seconds: Positive = 30
 
 
 class Config(Section):

@@ -13,7 +13,7 @@ never pass a control stream that came earlier.
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Final
 
@@ -46,6 +46,7 @@ class Ticket:
 
     `governed` marks treatment of `adaptive_governor`, and `tenant` says who shares a fair part.
 
+    `prompt_tokens` are those that it has to read; `expect` lowers them once more is known.
     `arrived` and `deadline` are times of the clock that gives `now`; past its deadline a
     stream that still waits is no longer worth starting.
     """
@@ -190,6 +191,11 @@ class AdmissionQueue:
         """Forget a waiting stream. False when it did not wait."""
         tickets = (self._waiting.pop(stream_id, None), self._late.pop(stream_id, None))
         return any(tickets)
+
+    def expect(self, stream_id: StreamId, tokens: int) -> None:
+        """A waiting stream will read so many tokens, since the rest is known. Else ignored."""
+        if ticket := self._waiting.get(stream_id):
+            self._waiting[stream_id] = replace(ticket, prompt_tokens=tokens)
 
     def ready(self, now: float) -> list[Ticket]:
         """The waiting streams that start now, in order. Their slots are taken."""

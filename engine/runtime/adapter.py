@@ -5,8 +5,9 @@ cancelled or reordered one costs nothing there. One thread owns an `Adapter` and
 in it; mlx arrays are bound to the thread that made them.
 """
 
+import time
 from bisect import insort
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import mlx.core as mx
@@ -15,9 +16,9 @@ from mlx_lm.generate import StopSequences
 from engine.runtime import memory
 from engine.runtime.batch import Generator
 from engine.runtime.kv import KvBudget
-from engine.runtime.messages import Prefill, Submit, Token
+from engine.runtime.messages import Prefill, Submit, Token, Warm
 from engine.runtime.prefill import PrefillPace, chunk
-from engine.runtime.prefixes import PrefixStore, worth_keeping
+from engine.runtime.reuse import Reuse
 from engine.runtime.sampling import Row
 from engine.runtime.stream import Kept, Parking, Stream, Turn
 
@@ -48,6 +49,7 @@ class Adapter:
         prefix_bytes: int = 0,
         kv: KvBudget | None = None,
         ahead: bool | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._model = model
         self._eos = tuple(eos)
@@ -56,7 +58,8 @@ class Adapter:
         self._max_rows = max_rows
         self._pace = PrefillPace(prefill_chunk)
         self._prefill_rows = min(prefill_rows, max_rows)
-        self._prefixes = PrefixStore(prefix_bytes)
+        self._clock = clock
+        self._reuse = Reuse(model, prefix_bytes, clock)
         self._kv = kv
         self._ahead = mx.default_device() != mx.Device(mx.cpu) if ahead is None else ahead
         self._arrivals = 0
@@ -70,7 +73,7 @@ class Adapter:
     @property
     def busy(self) -> bool:
         """Whether a step has anything to do."""
-        return bool(self._running or self._waiting or self._refused)
+        return bool(self._running or self._waiting or self._refused or self._reuse.wants_to_read)
 
     @property
     def rows(self) -> int:
@@ -81,6 +84,11 @@ class Adapter:
     def waiting(self) -> int:
         """Streams that would take a row if there were one."""
         return len(self._waiting)
+
+    @property
+    def reads_ahead(self) -> bool:
+        """Whether the prompt of a stream that waits in the front end is in the batch."""
+        return bool(self._reuse.unread)
 
     @property
     def kv_bytes(self) -> int:
@@ -95,11 +103,25 @@ class Adapter:
     @property
     def prefix_bytes(self) -> int:
         """Bytes that the prefix store holds."""
-        return self._prefixes.nbytes
+        return self._reuse.prefixes.nbytes
+
+    @property
+    def pinned_bytes(self) -> int:
+        """Bytes of it that are held for streams that are about to come."""
+        return self._reuse.prefixes.pinned_bytes
+
+    def warm(self, message: Warm) -> None:
+        """A stream waits for its place: hold what is known of its prompt, read on when idle."""
+        self._reuse.warm(message)
+
+    def forget(self, uid: int) -> None:
+        """A stream that was to be warmed does not come. Unknown ids are ignored."""
+        self._reuse.forget(uid, self._generator)
 
     def submit(self, request: Submit) -> None:
         """Queue a stream behind those that wait; one that can never fit is refused."""
-        stream = Stream(request, self._arrivals)
+        stream = Stream(request, self._arrivals, arrived=self._clock())
+        self._reuse.arrived(stream, self._generator)
         if self._kv and (reason := self._kv.refusal(stream.most)):
             self._refused.append((request.uid, reason))
             return
@@ -115,9 +137,11 @@ class Adapter:
         stream = self._streams.pop(uid, None)
         if stream is None:
             return
+        self._reuse.forget(uid, self._generator)
         kept = self._leave(stream, keep=stream.request.reuse_prefix)
-        if kept and stream.request.reuse_prefix and not self._prefixes.covers(kept.tokens):
-            self._prefixes.store(kept.tokens, kept.cache)
+        prefixes = self._reuse.prefixes
+        if kept and stream.request.reuse_prefix and not prefixes.covers(kept.tokens):
+            prefixes.store(kept.tokens, kept.cache)
 
     def pause(self, uid: int) -> None:
         """Take a stream's row away until `resume`. Unknown ids are ignored."""
@@ -141,7 +165,7 @@ class Adapter:
 
     def evict(self, keep_bytes: int) -> None:
         """Shrink the prefix store to `keep_bytes`, and drop the caches of paused streams."""
-        self._prefixes.evict(keep_bytes)
+        self._reuse.prefixes.evict(keep_bytes)
         self._parked.clear()
         memory.give_back()
 
@@ -154,11 +178,20 @@ class Adapter:
         """
         turn = Turn()
         with mx.stream(self._generator.stream):
+            self._reuse.expire(self._generator)
+            if self._waiting:
+                self._reuse.stop(self._generator)
             self._admit()
-            if self._running:
+            self._read_ahead()
+            if self._running or self._reuse.unread:
                 prefills, tokens = self._next()
                 turn.tokens = [self._token(response) for response in tokens]
-                turn.prefills = [self._prefill(response) for response in prefills]
+                turn.prefills = [
+                    self._prefill(response)
+                    for response in prefills
+                    if not self._reuse.progress(self._generator, response)
+                ]
+        turn.warmed, turn.read_ahead, turn.expired = self._reuse.news()
         turn.refused, self._refused = self._refused, []
         return turn
 
@@ -173,7 +206,7 @@ class Adapter:
             del self._streams[uid]
             self._parked.take(uid)
         self._running.clear()
-        self._prefixes.clear()  # it may hold arrays of the step that failed
+        self._reuse.discard()  # its arrays may be of the step that failed
         self._generator.close()
         self._generator = self._new_generator()
         return lost
@@ -194,6 +227,7 @@ class Adapter:
         """One turn of the generator, with the chunk that fits; learn what its prefill took."""
         unread = self._unread()
         budget = self._pace.budget(decoding=len(unread) < self.rows)
+        unread += self._reuse.unread
         prefills, tokens, read, seconds = self._generator.next_with_chunk(chunk(unread, budget))
         self._pace.observe(read, seconds)
         return prefills, tokens
@@ -217,6 +251,13 @@ class Adapter:
                 del self._streams[stream.uid]
                 self._refused.append((stream.uid, str(error)))
 
+    def _read_ahead(self) -> None:
+        """Read prompts of streams that wait in the front end, in turns that nobody else needs."""
+        if self._waiting or self._unread():
+            self._reuse.stop(self._generator)
+        elif self._row_is_free():
+            self._reuse.begin(self._generator, self._has_room)
+
     def _row_is_free(self) -> bool:
         return self.rows < self._max_rows and len(self._unread()) < self._prefill_rows
 
@@ -229,12 +270,19 @@ class Adapter:
         """
         if self._kv is None:
             return True
-        longest = max([stream.most, *(one.most for one in self._running.values())])
-        left = self._kv.total - self._kv.needed(self.rows + 1, longest)
-        if left < 0:
+        if (left := self._left_with(self._kv, stream.most)) < 0:
             return False
         self._parked.shrink(left, spare=stream.uid)
         return True
+
+    def _has_room(self, tokens: int) -> bool:
+        """Whether one row more has room beside the others and what is set aside."""
+        return self._kv is None or self._left_with(self._kv, tokens) >= self._parked.nbytes
+
+    def _left_with(self, kv: KvBudget, tokens: int) -> int:
+        """What a row of so many tokens would leave of the budget."""
+        longest = max([tokens, *(one.most for one in self._running.values())])
+        return kv.total - kv.needed(self.rows + 1, longest)
 
     def _unread(self) -> list[int]:
         """Prompt tokens that each row has still to read, of those that do."""
@@ -243,23 +291,18 @@ class Adapter:
     def _insert(self, stream: Stream) -> int:
         """Give a stream a row behind what is known of it; return how many tokens it reads."""
         request, known = stream.request, stream.known
-        kept = self._parked.take(stream.uid) or self._looked_up(stream, known)
-        (row,) = self._generator.insert(
-            [known[len(kept.tokens) :]],
+        kept = self._parked.take(stream.uid) or self._reuse.look_up(stream, known)
+        (row,) = self._generator.insert_segments(
+            [self._reuse.segments(stream, known, len(kept.tokens))],
             max_tokens=[request.max_tokens - len(stream.output)],
             caches=[kept.cache or None],
             all_tokens=[kept.tokens],
             samplers=[Row.of(request, stream.output, self._eos)],
             stop_sequences=[self._no_stops if request.ignore_eos else self._stops],
         )
-        stream.begin(row, kept)
+        stream.begin(row, kept, self._clock())
         self._running[row] = stream
         return stream.unread
-
-    def _looked_up(self, stream: Stream, known: list[int]) -> Kept:
-        hit = self._prefixes.lookup(known) if stream.request.reuse_prefix else None
-        stream.cached = hit.length if hit else 0
-        return Kept(hit.cache, known[: hit.length]) if hit else Kept([], [])
 
     def _leave(self, stream: Stream, *, keep: bool) -> Kept | None:
         """Take a stream off its row or out of the queue; what is kept of it, not computed yet."""
@@ -278,20 +321,14 @@ class Adapter:
         if token.finish is not None:
             del self._running[response.uid], self._streams[stream.uid]
             if response.prompt_cache is not None:
-                self._prefixes.store(response.all_tokens, response.prompt_cache)
+                self._reuse.prefixes.store(response.all_tokens, response.prompt_cache)
         return token
 
     def _prefill(self, response: Any) -> Prefill:
         stream = self._running[response.uid]
         prefill = stream.prefill(response)
         if response.end_of_prompt:
-            self._keep_prompt(response.uid, stream)
+            self._reuse.keep_prompt(self._generator, response.uid, stream)
+        elif response.end_of_segment:
+            self._reuse.keep_checkpoint(self._generator, response.uid, stream)
         return prefill
-
-    def _keep_prompt(self, row: int, stream: Stream) -> None:
-        """Store a prompt as soon as it is read, for streams that share its beginning."""
-        known = stream.known
-        wanted = stream.request.reuse_prefix and worth_keeping(len(known))
-        if wanted and not self._prefixes.covers(known):
-            cache, tokens = self._generator.extract_cache([row])[row]
-            self._prefixes.store(tokens, cache)

@@ -1,10 +1,11 @@
 """What the server needs of the runtime: implemented by the supervisor and by fakes in tests."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from engine.runtime.messages import Prefill, Submit, Token
+from engine.runtime.messages import Prefill, Submit, Token, Warm
 
 
 class ReplicaState(StrEnum):
@@ -31,6 +32,9 @@ class Replica:
     prefix_bytes: int
     replayed: int = 0  #: streams that went on in a process other than the one they began in
     convicted: int = 0  #: streams that made the process fail when they ran alone
+    pinned_bytes: int = 0  #: of the prefix store, held for streams that wait for their place
+    read_ahead: int = 0  #: prompt tokens that were read for them
+    expired: int = 0  #: of them, those that waited too long
     memory_bytes: int = 0  #: all that the process holds; 0 while it is not known
 
 
@@ -83,6 +87,16 @@ class Streaming(Protocol):
 
     def resume(self, uid: int) -> None:
         """Let a paused stream go on behind its last token. Unknown ids are ignored."""
+
+    def warm(self, message: Warm, on_known: Callable[[int], None]) -> None:
+        """A stream waits for its place: hold what is known of its prompt, read on when idle.
+
+        `on_known` hears how many tokens need not be read again, now and whenever that changes.
+        A hint: it may be passed over, and a process that is replaced does not keep it.
+        """
+
+    def forget(self, uid: int) -> None:
+        """A stream that was to be warmed does not come. Unknown ids are ignored."""
 
     def evict(self, keep_bytes: int) -> None:
         """Shrink the prefix store of every process to this size, to give memory back."""

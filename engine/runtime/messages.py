@@ -30,7 +30,8 @@ class Submit(msgspec.Struct, frozen=True, kw_only=True, tag="submit"):
     """Generate for one stream.
 
     `emitted` holds output tokens that the client already has: a replayed stream goes on
-    behind them, at output position `len(emitted)`.
+    behind them, at output position `len(emitted)`. `checkpoints` are lengths of beginnings that
+    other prompts may share (the system prompt, turns), in rising order.
     """
 
     uid: int
@@ -43,6 +44,25 @@ class Submit(msgspec.Struct, frozen=True, kw_only=True, tag="submit"):
     ignore_eos: bool = False
     reuse_prefix: bool = False
     logprobs: int | None = None
+    checkpoints: list[int] = []
+
+
+class Warm(msgspec.Struct, frozen=True, kw_only=True, tag="warm"):
+    """A stream waits for its place: hold what is known of its prompt, and read the rest ahead.
+
+    Held until its `Submit`, its `Forget`, or for `seconds`. Answered in `Step.warmed`.
+    """
+
+    uid: int
+    prompt: list[int]
+    checkpoints: list[int] = []
+    seconds: float
+
+
+class Forget(msgspec.Struct, frozen=True, kw_only=True, tag="forget"):
+    """A stream that was to be warmed does not come; unknown ids are ignored."""
+
+    uid: int
 
 
 class Cancel(msgspec.Struct, frozen=True, kw_only=True, tag="cancel"):
@@ -100,29 +120,47 @@ class Token(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Prefill(msgspec.Struct, frozen=True, array_like=True):
-    """A finished prefill chunk: tokens done of tokens to do, and how many came from the cache."""
+    """A finished prefill chunk: tokens done of tokens to do, and how many came from the cache.
+
+    `waited` are the seconds from the stream's arrival in this process until it had a row and
+    its prefix was looked up.
+    """
 
     uid: int
     done: int
     total: int
     cached: int = 0
+    waited: float = 0.0
+
+
+class Warmed(msgspec.Struct, frozen=True, array_like=True):
+    """How many tokens of a waiting stream's prompt need not be read again, as of now."""
+
+    uid: int
+    known: int
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True, tag="step"):
     """What one turn of the owner thread brought.
 
     `kv_bytes` are the caches of rows, `parked_bytes` those of paused streams, `prefix_bytes`
-    those of the prefix store, `memory_bytes` all that the process holds (0: not known).
+    those of the prefix store, `pinned_bytes` what of it is held for waiting streams,
+    `memory_bytes` all that the process holds (0: not known). `read_ahead` are prompt tokens that
+    were read for waiting streams, `expired` streams that waited too long, both since the last.
     """
 
     epoch: int
     tokens: list[Token] = []
     prefills: list[Prefill] = []
+    warmed: list[Warmed] = []
+    read_ahead: int = 0
+    expired: int = 0
     rows: int = 0
     waiting: int = 0
     kv_bytes: int = 0
     parked_bytes: int = 0
     prefix_bytes: int = 0
+    pinned_bytes: int = 0
     memory_bytes: int = 0
 
 
@@ -138,13 +176,15 @@ class Faulted(msgspec.Struct, frozen=True, kw_only=True, tag="faulted"):
     """A step raised: the generator is thrown away, and these streams have lost their rows.
 
     The process lives. Streams without a row, waiting or paused, stay as they are. Who comes
-    again, and who is to blame, is for the front end to decide.
+    again, and who is to blame, is for the front end to decide. `read_ahead`: the step also read
+    the prompt of a stream that has no row yet, so none of these may be.
     """
 
     epoch: int
     uids: list[int]
     reason: str
+    read_ahead: bool = False
 
 
-ToRuntime = Submit | Cancel | Pause | Resume | Evict | Stop
+ToRuntime = Submit | Warm | Forget | Cancel | Pause | Resume | Evict | Stop
 FromRuntime = Ready | Step | Fault | Faulted

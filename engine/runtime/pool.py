@@ -8,7 +8,7 @@ emitted goes along, so it goes on elsewhere behind its last token.
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Final
@@ -16,12 +16,12 @@ from typing import Final
 from engine.core.placing import block_hashes, place
 from engine.runtime.interface import Replica, RuntimeStartError, StreamListener
 from engine.runtime.members import Ground, MakeReplica, Member, RoutedStream
-from engine.runtime.messages import Submit
+from engine.runtime.messages import Submit, Warm
 
 log = logging.getLogger("engine.runtime.pool")
 
 #: What of a `Replica` only ever rises.
-_COUNTS: Final = ("restarts", "replayed", "convicted")
+_COUNTS: Final = ("restarts", "replayed", "convicted", "read_ahead", "expired")
 
 #: How often a replica is looked at until it serves again, which takes seconds.
 _LOOK_SECONDS: Final = 0.05
@@ -43,6 +43,7 @@ class Pool:
         self._members: dict[int, Member] = {}  # by number; numbers are never used again
         self._made = 0
         self._streams: dict[int, RoutedStream] = {}
+        self._warm: dict[int, Member] = {}  # streams that wait, where they were announced
         self._stopped = False
         self._left: Counter[str] = Counter()  #: what replicas counted that are no more
         self._changing = asyncio.Lock()
@@ -77,6 +78,28 @@ class Pool:
         stream = RoutedStream(request.uid, listener, self._forget)
         self._streams[request.uid] = stream
         self._place(request, stream)
+        warm = self._warm.pop(request.uid, None)
+        if warm and warm is not stream.home:
+            warm.replica.forget(request.uid)
+
+    def warm(self, message: Warm, on_known: Callable[[int], None]) -> None:
+        """Announce a stream that waits where it would go now."""
+        hashes = block_hashes(message.prompt)
+        announced = Counter(member.number for member in self._warm.values())
+        loads = [member.load(hashes) for member in self._serving()]
+        placement = place(
+            [replace(one, streams=one.streams + announced[one.replica]) for one in loads]
+        )
+        if placement is None:
+            return
+        member = self._warm[message.uid] = self._members[placement.replica]
+        member.sent.remember(hashes)  # so that the stream itself goes there
+        member.replica.warm(message, on_known)
+
+    def forget(self, uid: int) -> None:
+        """A stream that was announced does not come. Unknown ids are ignored."""
+        if member := self._warm.pop(uid, None):
+            member.replica.forget(uid)
 
     def cancel(self, uid: int) -> None:
         """Forget a stream; its listener hears nothing more. Unknown ids are ignored."""

@@ -205,6 +205,13 @@ class Roster:
             self._fail(self._streams[culprit], f"this request makes the model fail: {reason}")
         self._arrange()
 
+    def again(self, wires: list[int]) -> None:
+        """A fault took these streams with it that none of them is to blame for."""
+        for wire in wires:
+            if stream := self._placed.get(wire):
+                self._displace(stream)
+        self._arrange()
+
     def __str__(self) -> str:
         if not self._isolation.active:
             return "everyone"

@@ -20,6 +20,7 @@ from engine.runtime.messages import (
     Evict,
     Fault,
     Faulted,
+    Forget,
     FromRuntime,
     Pause,
     Ready,
@@ -28,6 +29,7 @@ from engine.runtime.messages import (
     Stop,
     Submit,
     ToRuntime,
+    Warm,
 )
 from engine.runtime.stream import Turn
 
@@ -84,6 +86,10 @@ class Worker:
         match message:
             case Submit():
                 self._adapter.submit(message)
+            case Warm():
+                self._adapter.warm(message)
+            case Forget(uid=uid):
+                self._adapter.forget(uid)
             case Cancel(uid=uid):
                 self._adapter.cancel(uid)
             case Pause(uid=uid):
@@ -111,6 +117,7 @@ class Worker:
         # Type and place only: the message of an exception may quote a prompt.
         place = "".join(traceback.format_tb(error.__traceback__))
         log.error("discarding the generator: %s\n%s", type(error).__name__, place)
+        read_ahead = self._adapter.reads_ahead
         lost = self._adapter.discard()
         reason = type(error).__name__
         if memory.is_out_of_memory(error):
@@ -118,7 +125,7 @@ class Worker:
             self._adapter.evict(0)
             self._memory.forget()
         if lost:
-            self._send(Faulted(epoch=self._epoch, uids=lost, reason=reason))
+            self._send(Faulted(epoch=self._epoch, uids=lost, reason=reason, read_ahead=read_ahead))
 
     def _publish(self, turn: Turn) -> None:
         self._stale = False
@@ -127,11 +134,15 @@ class Worker:
                 epoch=self._epoch,
                 tokens=turn.tokens,
                 prefills=turn.prefills,
+                warmed=turn.warmed,
+                read_ahead=turn.read_ahead,
+                expired=turn.expired,
                 rows=self._adapter.rows,
                 waiting=self._adapter.waiting,
                 kv_bytes=self._adapter.kv_bytes,
                 parked_bytes=self._adapter.parked_bytes,
                 prefix_bytes=self._adapter.prefix_bytes,
+                pinned_bytes=self._adapter.pinned_bytes,
                 memory_bytes=self._memory.value(time.monotonic()),
             )
         )

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import mlx.core as mx
 from mlx_lm.models.cache import can_trim_prompt_cache, trim_prompt_cache
 
-from engine.runtime.messages import Prefill, Submit, Token
+from engine.runtime.messages import Prefill, Submit, Token, Warmed
 from engine.runtime.sampling import Detail
 
 
@@ -83,6 +83,9 @@ class Stream:
         unread: prompt tokens before its next output token; 0 while it decodes.
         cached: prompt tokens that came from the prefix store.
         skipped: tokens that its row found in a cache when it began.
+        stops: lengths at which its cache is stored while its prompt is read.
+        arrived: when it was submitted to this process, by the adapter's clock.
+        waited: seconds from then until it had a row.
     """
 
     request: Submit
@@ -94,6 +97,9 @@ class Stream:
     unread: int = 0
     cached: int = 0
     skipped: int = 0
+    stops: list[int] = field(default_factory=list)
+    arrived: float = 0.0
+    waited: float = 0.0
 
     def __post_init__(self) -> None:
         self.output = list(self.request.emitted)
@@ -114,8 +120,9 @@ class Stream:
         """How many tokens that is."""
         return len(self.request.prompt) + len(self.output)
 
-    def begin(self, row: int, kept: Kept) -> None:
+    def begin(self, row: int, kept: Kept, now: float) -> None:
         """Take a row that starts behind `kept`."""
+        self.waited = now - self.arrived
         self.row = row
         self.skipped = len(kept.tokens)
         self.unread = self.length - self.skipped
@@ -133,15 +140,23 @@ class Stream:
         """Note a chunk that was read, and how it is told."""
         done, total = response.progress
         self.unread = total - done
-        return Prefill(self.uid, self.skipped + done, self.skipped + total, self.cached)
+        skipped = self.skipped
+        return Prefill(self.uid, skipped + done, skipped + total, self.cached, self.waited)
 
 
 @dataclass(slots=True)
 class Turn:
-    """What one step brought. `refused` names streams that could not begin, and why."""
+    """What one step brought. `refused` names streams that could not begin, and why.
+
+    `warmed` says how much is known of prompts that wait, `read_ahead` how many tokens of them
+    were read, `expired` how many waited too long.
+    """
 
     tokens: list[Token] = field(default_factory=list)
     prefills: list[Prefill] = field(default_factory=list)
+    warmed: list[Warmed] = field(default_factory=list)
+    read_ahead: int = 0
+    expired: int = 0
     refused: list[tuple[int, str]] = field(default_factory=list)
 
 

@@ -15,9 +15,10 @@ from engine.core.stall import StallLimit
 from engine.runtime.child import Blame, Child, Spawn
 from engine.runtime.interface import Replica, ReplicaState, RuntimeStartError, StreamListener
 from engine.runtime.launcher import Launcher, News
-from engine.runtime.messages import Evict, Fault, Faulted, Step, Submit
+from engine.runtime.messages import Evict, Fault, Faulted, Step, Submit, Warm
 from engine.runtime.restarts import Restarts
 from engine.runtime.roster import OutOfOrderError, Roster
+from engine.runtime.warming import Warming
 
 log = logging.getLogger("engine.runtime.supervisor")
 
@@ -52,6 +53,8 @@ class Supervisor:
         self._restarts = restarts or Restarts()
         self._stall = stall or StallLimit()
         self._roster = Roster()
+        self._warming = Warming()
+        self._read_ahead = self._expired = 0
         self._state = ReplicaState.STOPPED
         self._child: Child | None = None
         self._blame: Blame | None = None  #: why we ended the process, where it was us
@@ -95,6 +98,7 @@ class Supervisor:
             asyncio.get_running_loop().call_soon(listener.on_fault, reason)
             return
         self._wake()
+        self._warming.submitted(request.uid)
         self._roster.submit(request, listener)
 
     def cancel(self, uid: int) -> None:
@@ -109,6 +113,15 @@ class Supervisor:
         """Let a paused stream go on behind its last token. Unknown ids are ignored."""
         self._wake()
         self._roster.resume(uid)
+
+    def warm(self, message: Warm, on_known: Callable[[int], None]) -> None:
+        """A stream waits; passed over while the process is down or under suspicion."""
+        if self.ready and self._child and not self._roster.investigating:
+            self._warming.warm(self._child, message, on_known, _now())
+
+    def forget(self, uid: int) -> None:
+        """A stream that was to be warmed does not come. Unknown ids are ignored."""
+        self._warming.forget(self._child, uid)
 
     def hand_over(self) -> list[tuple[Submit, StreamListener]]:
         """Give every live stream away, each to go on elsewhere behind its last token."""
@@ -146,6 +159,9 @@ class Supervisor:
                 device=facts.device if facts else "",
                 kv_bytes=step.kv_bytes + step.parked_bytes,
                 prefix_bytes=step.prefix_bytes,
+                pinned_bytes=step.pinned_bytes,
+                read_ahead=self._read_ahead,
+                expired=self._expired,
                 memory_bytes=step.memory_bytes,
             )
         ]
@@ -192,7 +208,9 @@ class Supervisor:
         # Before anything else: two processes must never serve one stream.
         await child.kill()
         expected = blame.on_a_stream and self._roster.investigating
-        self._roster.detach(f"{reason}, {blame}" if blame.on_a_stream else None)
+        suspected = blame.on_a_stream and not self._warming.failed(_now())
+        self._roster.detach(f"{reason}, {blame}" if suspected else None)
+        self._warming.ended()
         if blame is Blame.PLANNED:
             log.info("runtime %d: %s", child.pid, reason)
             return 0.0
@@ -250,11 +268,17 @@ class Supervisor:
                 self._on_step(news)
             case Fault(uid=uid, reason=reason):
                 self._roster.fault(uid, reason)
-            case Faulted(uids=uids, reason=reason):
-                self._roster.suspect(reason, uids)
+            case Faulted(uids=uids, reason=reason, read_ahead=read_ahead):
+                if read_ahead and self._warming.failed(_now()):
+                    self._roster.again(uids)
+                else:
+                    self._roster.suspect(reason, uids)
 
     def _on_step(self, frame: Step) -> None:
         self._last_step = frame
+        self._warming.heard(frame.warmed)
+        self._read_ahead += frame.read_ahead
+        self._expired += frame.expired
         if frame.tokens or frame.prefills:
             self._progressed()
         if frame.tokens:

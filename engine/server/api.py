@@ -12,7 +12,7 @@ from typing import Final, Generic
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
-from engine.core.flags import joined
+from engine.core.flags import TTFT_PIPELINE, joined
 from engine.server.choices import Choices
 from engine.server.engine import Engine
 from engine.server.errors import ApiError
@@ -122,7 +122,13 @@ class GenerateRoute(Generic[RequestT]):
                 param="model",
                 code="model_not_found",
             )
-        make = partial(plan, request, engine.codec, secrets.randbits(63))
+        make = partial(
+            plan,
+            request,
+            engine.codec,
+            secrets.randbits(63),
+            checkpoints=TTFT_PIPELINE in call.flags,
+        )
         job = await asyncio.to_thread(make) if long else make()
         call.times.tokenised = engine.clocks.now()
         streams = engine.open(job, call)

@@ -34,6 +34,7 @@ class Dispatcher:
         deadline_seconds: float,
         clock: Callable[[], float],
         governance: Governance,
+        warm_seconds: float,
         shed_seconds: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self.queue = queue
@@ -44,6 +45,7 @@ class Dispatcher:
         self._clock = clock
         self._governance = governance
         self._shed_seconds = shed_seconds
+        self._warm_seconds = warm_seconds
         self.streams: dict[int, Stream] = {}
         self._uids = count(1)
         self._idle = asyncio.Event()
@@ -102,6 +104,8 @@ class Dispatcher:
         for ticket, decision in zip(tickets, decisions, strict=True):
             if isinstance(decision, Admit):
                 self._start(ticket)
+            elif ticket.pipeline:
+                self._warm(ticket)
         if not all(isinstance(decision, Admit) for decision in decisions):
             wait = max(0.0, self._latest(tickets[0]) - now) + _TIMER_SLACK
             asyncio.get_running_loop().call_later(wait, self._expire)
@@ -133,6 +137,7 @@ class Dispatcher:
 
     def free(self, uid: int) -> None:
         """Free a place, running or waiting, whoever had it, and start who is next."""
+        self._runtime.forget(uid)
         self._runtime.cancel(uid)  # it may have ended by a stop string, or by its client
         if not self.queue.cancel(uid):
             self.queue.release(uid, self._clock())
@@ -178,6 +183,15 @@ class Dispatcher:
         stream.times.submitted = self._clock()
         self._registry.start(stream.uid, stream.times.submitted)
         self._runtime.submit(stream.submission(reuse_prefix=ticket.pipeline), stream)
+
+    def _warm(self, ticket: Ticket) -> None:
+        """Let the runtime prepare for a stream that waits, and order it by what that leaves."""
+        stream, total = self.streams[ticket.stream_id], ticket.prompt_tokens
+
+        def on_known(tokens: int) -> None:
+            self.queue.expect(ticket.stream_id, total - tokens)
+
+        self._runtime.warm(stream.announcement(self._warm_seconds), on_known)
 
     def _expire(self) -> None:
         for ticket in self.queue.expired(self._clock()):

@@ -94,6 +94,7 @@ class Engine:
             deadline_seconds=config.admission.deadline_seconds,
             clock=self.clocks.now,
             governance=self.features.governance,
+            warm_seconds=config.ttft_pipeline.warm_seconds,
             shed_seconds=self.memory.shed_seconds,
         )
         self.metrics = Metrics(

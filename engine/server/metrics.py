@@ -24,6 +24,7 @@ from engine.core.flags import FLAGS, FlagSet, every_flag_set
 from engine.runtime.interface import Replica, ReplicaState
 from engine.server.histograms import Tally, TokenHistogram
 from engine.server.recent import Ended, Recent
+from engine.server.stages import StageMetrics
 
 OUTCOMES: Final = ("ok", "failed", "cut", "shed", "rejected", "cancelled")
 PROTOCOLS: Final = ("http1", "http2")
@@ -92,6 +93,7 @@ class Metrics:
             self.violations.labels(slo)
         self._make_named(build)
         self._make_required()
+        self.stages = StageMetrics(self.registry)
         self.registry.register(_Replicas(live.replicas))
         ProcessCollector(registry=self.registry)
 
@@ -209,12 +211,19 @@ class _Replicas(Collector):
         for name, text, count in (
             ("restarts", "Unplanned restarts of runtime processes", sum(r.restarts for r in pool)),
             ("replays", "Streams that went on in another process", sum(r.replayed for r in pool)),
+            ("read_ahead_tokens", "Prompt tokens read ahead", sum(r.read_ahead for r in pool)),
+            (
+                "warm_expired",
+                "Announced streams that waited too long",
+                sum(r.expired for r in pool),
+            ),
             ("convictions", "Requests that failed the model alone", sum(r.convicted for r in pool)),
         ):
             yield CounterMetricFamily(f"phase5_runtime_{name}", text, value=count)
         for name, text, value in (
             ("phase5_kv_bytes", "Key-value cache of live streams", sum(r.kv_bytes for r in pool)),
             ("phase5_prefix_bytes", "Prefix store", sum(r.prefix_bytes for r in pool)),
+            ("phase5_pinned_bytes", "Held for waiting streams", sum(r.pinned_bytes for r in pool)),
         ):
             yield GaugeMetricFamily(name, text, value=value)
 

@@ -59,6 +59,7 @@ class Observing:
         """Time to first token, since arrival for the metric, since its place for the governor."""
         times = stream.times
         self._metrics.arm(stream.flags).ttft.observe(now - times.arrived)
+        self._metrics.stages.first_text(stream)
         if times.submitted is not None:
             waited = now - times.submitted
             self._features.first_text(waited, now, at_limit=self._at_limit())

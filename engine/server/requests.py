@@ -67,6 +67,9 @@ class Encoder(Protocol):
     def encode_chat(self, messages: list[dict[str, str]]) -> list[int]:
         """Tokens of a conversation under the model's chat template; raises `TextError`."""
 
+    def encode_turns(self, messages: list[dict[str, str]]) -> tuple[list[int], list[int]]:
+        """The same tokens, and how many of them each beginning of turns has."""
+
     def encode(self, text: str) -> list[int]:
         """Tokens of plain text."""
 
@@ -77,6 +80,7 @@ class Job:
 
     Attributes:
         n: how many answers are asked for; each is a stream with the job of its `choice`.
+        checkpoints: lengths of beginnings that other prompts may share, in rising order.
         logprobs: alternatives whose log-probabilities come with each token; None for none.
     """
 
@@ -91,6 +95,7 @@ class Job:
     include_usage: bool
     n: int = 1
     logprobs: int | None = None
+    checkpoints: tuple[int, ...] = ()
 
     def choice(self, index: int) -> "Job":
         """The job of one answer. The first is the answer that `n` 1 would have."""
@@ -114,15 +119,22 @@ def parse(body: bytes, kind: type[RequestT]) -> RequestT:
         raise _explained(str(error)) from None
 
 
-def plan(request: ChatRequest | CompletionRequest, codec: Encoder, drawn_seed: int) -> Job:
+def plan(
+    request: ChatRequest | CompletionRequest,
+    codec: Encoder,
+    drawn_seed: int,
+    *,
+    checkpoints: bool = False,
+) -> Job:
     """Tokenise a request and check it against the model.
 
-    `drawn_seed` serves when the request gives none: a replay needs one.
+    `drawn_seed` serves when the request gives none: a replay needs one. `checkpoints` are
+    found when they are asked for, since that costs time.
 
     Raises:
         ApiError: 400 for an empty or impossible prompt, 422 when it does not fit into the context.
     """
-    prompt = _prompt_tokens(request, codec)
+    prompt, boundaries = _prompt_tokens(request, codec, checkpoints=checkpoints)
     seed = drawn_seed if request.seed is None else request.seed
     return Job(
         prompt=prompt,
@@ -136,6 +148,7 @@ def plan(request: ChatRequest | CompletionRequest, codec: Encoder, drawn_seed: i
         include_usage=bool(request.stream_options and request.stream_options.include_usage),
         n=request.n or 1,
         logprobs=request.alternatives(),
+        checkpoints=tuple(boundaries),
     )
 
 
@@ -192,9 +205,11 @@ def _explained(message: str) -> ApiError:
     return bad_request(f"{field}: {text}" if field else text, field or None, "invalid_value")
 
 
-def _prompt_tokens(request: ChatRequest | CompletionRequest, codec: Encoder) -> list[int]:
+def _prompt_tokens(
+    request: ChatRequest | CompletionRequest, codec: Encoder, *, checkpoints: bool
+) -> tuple[list[int], list[int]]:
     field = _prompt_field(request)
-    tokens = _encoded(request, codec)
+    tokens, boundaries = _encoded(request, codec, checkpoints=checkpoints)
     if not tokens:
         raise bad_request(f"{field}: empty; at least one token is needed", field)
     wrong = [token for token in tokens if not 0 <= token < codec.vocab_size]
@@ -202,16 +217,18 @@ def _prompt_tokens(request: ChatRequest | CompletionRequest, codec: Encoder) -> 
         raise bad_request(
             f"{field} holds token {wrong[0]}; allowed: 0 to {codec.vocab_size - 1}", field
         )
-    return tokens
+    return tokens, boundaries
 
 
-def _encoded(request: ChatRequest | CompletionRequest, codec: Encoder) -> list[int]:
+def _encoded(
+    request: ChatRequest | CompletionRequest, codec: Encoder, *, checkpoints: bool
+) -> tuple[list[int], list[int]]:
     if isinstance(request, CompletionRequest):
         prompt = _single(request.prompt)
-        return codec.encode(prompt) if isinstance(prompt, str) else prompt
+        return (codec.encode(prompt) if isinstance(prompt, str) else prompt), []
     turns = [{"role": turn.role, "content": turn.text()} for turn in request.messages]
     try:
-        return codec.encode_chat(turns)
+        return codec.encode_turns(turns) if checkpoints else (codec.encode_chat(turns), [])
     except TextError as error:
         raise bad_request(str(error), "messages", "invalid_messages") from error
 

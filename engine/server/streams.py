@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 from engine.core.flags import FlagSet
 from engine.core.valve import Valve
-from engine.runtime.messages import Prefill, Submit, Token
+from engine.runtime.messages import Prefill, Submit, Token, Warm
 from engine.server.detokenizers import Detokenizer
 from engine.server.errors import ApiError
 from engine.server.pieces import Piece, PieceWriter
@@ -63,23 +63,30 @@ class Times:
     arrived: float
     tokenised: float | None = None
     submitted: float | None = None
+    looked_up: float | None = None
     prefilled: float | None = None
     first_text: float | None = None
     last_token: float | None = None
 
     def header(self) -> str:
         """`Server-Timing`: what is known, in milliseconds."""
+        return ", ".join(f"{name};dur={1000 * seconds:.1f}" for name, seconds in self.spans())
+
+    def spans(self) -> list[tuple[str, float]]:
+        """What is known, in seconds. The stages add up to the last, `first_token`."""
         spans = (
             ("tokenise", self.arrived, self.tokenised),
             ("queue", self.tokenised, self.submitted),
-            ("prefill", self.submitted, self.prefilled),
+            ("lookup", self.submitted, self.looked_up),
+            ("prefill", self.looked_up, self.prefilled),
+            ("decode", self.prefilled, self.first_text),
             ("first_token", self.arrived, self.first_text),
         )
-        return ", ".join(
-            f"{name};dur={1000 * (end - begin):.1f}"
+        return [
+            (name, end - begin)
             for name, begin, end in spans
             if begin is not None and end is not None
-        )
+        ]
 
 
 class Stream:
@@ -106,6 +113,7 @@ class Stream:
         self.output_tokens = 0
         self.cached_tokens = 0
         self.gone = False  # whether its client is known to be gone
+        self.announced = False  #: the runtime was told of it while it waited
         self._writer = PieceWriter(detokenizer, job.stops, job.min_tokens)
         self._clock = clock
         self._observer = observer
@@ -132,6 +140,14 @@ class Stream:
             ignore_eos=job.ignore_eos,
             reuse_prefix=reuse_prefix,
             logprobs=job.logprobs,
+            checkpoints=list(job.checkpoints) if reuse_prefix else [],
+        )
+
+    def announcement(self, seconds: float) -> Warm:
+        """What the runtime is told while the stream waits."""
+        job, self.announced = self.job, True
+        return Warm(
+            uid=self.uid, prompt=job.prompt, checkpoints=list(job.checkpoints), seconds=seconds
         )
 
     def usage(self) -> Usage:
@@ -142,6 +158,8 @@ class Stream:
         """Note when the prompt was done, and how much of it was not computed again."""
         self._observer.prefilled(prefill, max(0, prefill.cached - self.cached_tokens))
         self.cached_tokens = prefill.cached
+        if self.times.looked_up is None and self.times.submitted is not None:
+            self.times.looked_up = min(self.times.submitted + prefill.waited, self._clock())
         if prefill.done >= prefill.total:
             self.times.prefilled = self._clock()
 

@@ -7,6 +7,7 @@ users wrote is data to it and is never rendered as a template.
 import json
 import logging
 import re
+from bisect import bisect_right
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -30,6 +31,9 @@ log = logging.getLogger("engine.text")
 
 #: Where a model does not say how long its context is: as short as the shortest in use.
 DEFAULT_CONTEXT: Final = 4096
+
+#: Each boundary costs a rendering. A conversation branches at its latest turns.
+_LATEST_TURNS: Final = 3
 
 _BYTES: Final = byte_alphabet()
 #: How SentencePiece vocabularies write one byte, and a space.
@@ -73,18 +77,25 @@ class TextCodec:
         Raises:
             TextError: when the template refuses the messages.
         """
-        try:
-            text = self._template.render(
-                messages=list(messages),
-                tools=None,
-                documents=None,
-                add_generation_prompt=True,
-                **self._tokens,
-            )
-        except Exception as error:  # a foreign program: what stops it is what we gave it
-            raise TextError(f"messages: the chat template refuses them: {error}") from error
         # The template writes its own special tokens; the tokenizer must not add more.
-        return self._ids(text, special=False)
+        return self._ids(self._rendered(messages, ask=True), special=False)
+
+    def encode_turns(self, messages: Sequence[dict[str, Any]]) -> tuple[list[int], list[int]]:
+        """The same, and how many of the tokens the first turns have: one, two, ... but the last.
+
+        Long conversations have boundaries behind the first turn and their latest only. A
+        template that writes a beginning differently, or refuses it alone, has none there.
+
+        Raises:
+            TextError: when the template refuses the messages.
+        """
+        text = self._rendered(messages, ask=True)
+        encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        turns = range(1, len(messages))
+        counts = sorted({*turns[:1], *turns[-_LATEST_TURNS:]})
+        ends = [end for _, end in encoding.offsets]
+        lengths = [self._beginning(messages[:count], text) for count in counts]
+        return encoding.ids, sorted({bisect_right(ends, length) for length in lengths} - {0})
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a plain text, with the special tokens that the tokenizer adds itself."""
@@ -108,6 +119,26 @@ class TextCodec:
         if self._byte_level:
             return ByteDetokenizer(self._bytes_of)
         return WindowDetokenizer(self.decode)
+
+    def _rendered(self, messages: Sequence[dict[str, Any]], *, ask: bool) -> str:
+        try:
+            return self._template.render(
+                messages=list(messages),
+                tools=None,
+                documents=None,
+                add_generation_prompt=ask,
+                **self._tokens,
+            )
+        except Exception as error:  # a foreign program: what stops it is what we gave it
+            raise TextError(f"messages: the chat template refuses them: {error}") from error
+
+    def _beginning(self, messages: Sequence[dict[str, Any]], whole: str) -> int:
+        """Characters that some first messages have of a whole text; 0 when it begins otherwise."""
+        try:
+            text = self._rendered(messages, ask=False)
+        except TextError:  # many refuse a system prompt without a question: no boundary there
+            return 0
+        return len(text) if whole.startswith(text) else 0
 
     def _ids(self, text: str, *, special: bool) -> list[int]:
         return self._tokenizer.encode(text, add_special_tokens=special).ids

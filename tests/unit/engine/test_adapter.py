@@ -233,7 +233,7 @@ def test_a_stream_that_failed_on_its_way_to_a_row_is_lost_and_not_forgotten(
     under_test = adapter(prefix_bytes=1 << 24)
     under_test.submit(request(1, [5] * 40, reuse_prefix=True))
     with monkeypatch.context() as broken:
-        broken.setattr(under_test._prefixes, "lookup", no_memory)
+        broken.setattr(under_test._reuse.prefixes, "lookup", no_memory)
         with pytest.raises(MemoryError):
             under_test.step()
     assert under_test.discard() == [1]

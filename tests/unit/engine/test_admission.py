@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -248,11 +248,12 @@ arrivals = st.lists(
 
 
 def slots(
-    tickets: list[Ticket], work: list[int], limit: int
+    tickets: list[Ticket], work: list[int], limit: int, unknown: Sequence[int] = ()
 ) -> tuple[list[int], list[tuple[int, int]]]:
     """Serve to the end, in rounds: the n-th start lasts `work[n]` rounds; two come a round.
 
-    The ids in the order of start, and the round of each start.
+    The ids in the order of start, and the round of each start. `unknown` says what becomes
+    known of those that wait: the tokens that stream n will read.
     """
     admission = queue(limit=limit, capacity=len(tickets), ageing=50.0)
     order: list[int] = []
@@ -267,6 +268,8 @@ def slots(
         started = [t.stream_id for t in admission.ready(now)]
         coming, arriving = arriving[:2], arriving[2:]
         started += [t.stream_id for t in coming if admission.offer(t, now) == Admit()]
+        for stream_id, tokens in enumerate(unknown):
+            admission.expect(stream_id, tokens)
         for stream_id in started:
             ends[stream_id] = now + work[len(order)]
             order.append(stream_id)
@@ -291,6 +294,41 @@ def test_treatment_moves_no_control_stream(given: list[tuple[int, bool, int]], l
         s if s in control else None for s in fifo
     ]
     assert [x for x in when if x[0] in control] == [x for x in when_fifo if x[0] in control]
+
+
+@given(arrivals, st.integers(1, 4), st.lists(st.integers(0, 500), min_size=30, max_size=30))
+def test_whatever_is_known_of_prompts_no_control_stream_moves(
+    given: list[tuple[int, bool, int]], limit: int, unknown: list[int]
+) -> None:
+    tickets = [
+        ticket(n, tokens=tokens, pipeline=pipeline, arrived=n // 2)
+        for n, (tokens, pipeline, _) in enumerate(given)
+    ]
+    work = [rounds for _, _, rounds in given]
+    order, when = slots(tickets, work, limit, unknown)
+    _, when_fifo = slots([replace(t, pipeline=False) for t in tickets], work, limit)
+    control = {t.stream_id for t in tickets if not t.pipeline}
+    assert sorted(order) == [t.stream_id for t in tickets]
+    assert [x for x in when if x[0] in control] == [x for x in when_fifo if x[0] in control]
+
+
+def test_a_prompt_that_is_known_goes_first_and_expecting_an_unknown_stream_is_nothing() -> None:
+    admission = behind_a_runner(
+        ticket(1, tokens=100, pipeline=True), ticket(2, tokens=300, pipeline=True)
+    )
+    admission.expect(2, 20)
+    admission.expect(9, 1)
+    assert drain(admission) == [2, 1]
+
+
+def test_a_known_prompt_ages_as_any_other() -> None:
+    admission = behind_a_runner(
+        ticket(1, tokens=100, pipeline=True),
+        ticket(2, tokens=300, pipeline=True, arrived=5.0),
+        ageing=50.0,
+    )
+    admission.expect(2, 1)
+    assert drain(admission) == [1, 2]
 
 
 @given(arrivals, st.integers(1, 4))

@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from engine.core.placing import BLOCK_TOKENS
 from engine.runtime import pool as pool_module
 from engine.runtime.interface import Replica, ReplicaState, RuntimeStartError, StreamListener
-from engine.runtime.messages import Prefill, Submit, Token
+from engine.runtime.messages import Prefill, Submit, Token, Warm
 from engine.runtime.pool import Pool
 
 MAX_TOKENS = 9
@@ -63,6 +63,7 @@ class FakeReplica:
         self.streams: dict[int, Held] = {}
         self.renewed = 0
         self.kept: list[int] = []
+        self.warmed: dict[int, Callable[[int], None]] = {}
         self._on_failed = on_failed
         self._world = world
 
@@ -100,6 +101,12 @@ class FakeReplica:
 
     def resume(self, uid: int) -> None:
         self.streams[uid].paused = False
+
+    def warm(self, message: Warm, on_known: Callable[[int], None]) -> None:
+        self.warmed[message.uid] = on_known
+
+    def forget(self, uid: int) -> None:
+        self.warmed.pop(uid, None)
 
     def evict(self, keep_bytes: int) -> None:
         self.kept.append(keep_bytes)
@@ -662,3 +669,45 @@ class PoolMachine(RuleBasedStateMachine):
 
 
 TestPoolMachine = PoolMachine.TestCase
+
+
+def test_a_waiting_stream_is_announced_where_it_will_go() -> None:
+    prompt = list(range(100))
+
+    async def scene(pool: Pool, world: World) -> None:
+        known: list[int] = []
+        pool.submit(request(9), Ear())  # so that the first is not the least loaded
+        pool.warm(Warm(uid=1, prompt=prompt, seconds=30), known.append)
+        (home,) = [one for one in world.fakes if one.warmed]
+        home.warmed[1](5)
+        assert known == [5]
+        assert home is world.fakes[1]
+        pool.submit(request(2), Ear())
+        pool.submit(request(1, prompt, reuse=True), Ear())
+        assert world.home(1) is home
+
+    play(scene)
+
+
+def test_streams_that_wait_are_spread_over_the_replicas() -> None:
+    async def scene(pool: Pool, world: World) -> None:
+        for uid in range(1, 5):
+            pool.warm(Warm(uid=uid, prompt=[uid] * 40, seconds=30), lambda _: None)
+        assert [len(fake.warmed) for fake in world.fakes] == [2, 2]
+
+    play(scene)
+
+
+def test_a_waiting_stream_that_does_not_come_or_goes_elsewhere_is_forgotten() -> None:
+    async def scene(pool: Pool, world: World) -> None:
+        for uid in (1, 2):
+            pool.warm(Warm(uid=uid, prompt=[uid] * 40, seconds=30), lambda _: None)
+        pool.forget(1)
+        pool.forget(9)
+        (home,) = [one for one in world.fakes if one.warmed]
+        home.fall()
+        pool.submit(request(2, [2] * 40, reuse=True), Ear())
+        assert world.home(2) is not home
+        assert home.warmed == {}
+
+    play(scene)

@@ -188,3 +188,46 @@ PrefixStoreMachine.TestCase.settings = settings(
     max_examples=settings.default.max_examples // 2, stateful_step_count=30
 )
 TestPrefixStore = PrefixStoreMachine.TestCase
+
+
+def test_a_pinned_entry_is_the_last_to_go_and_moves_with_a_longer_one() -> None:
+    one, two, three = ([start, *PROMPT] for start in (1, 2, 3))
+    size = cache_of(one)[0].nbytes
+    store = stored(one, two, budget=2 * size)
+    assert store.pin(7, [*one, 5]) == len(one)
+    store.store(three, cache_of(three))
+    assert [store.covers(tokens) for tokens in (one, two, three)] == [True, False, True]
+    assert store.pinned_bytes == size
+    store.unpin(7)
+    store.store(two, cache_of(two))
+    assert store.pinned_bytes == 0
+    assert not store.covers(one)
+
+
+def test_a_longer_entry_takes_the_pin_of_the_beginning_that_it_replaces() -> None:
+    store = stored(PROMPT[:40])
+    store.pin(7, PROMPT[:50])
+    store.store(PROMPT, cache_of(PROMPT))
+    assert store.pinned_bytes == store.nbytes == cache_of(PROMPT)[0].nbytes
+
+
+def test_a_hit_shares_the_arrays_of_its_entry() -> None:
+    store = stored(PROMPT)
+    hit = store.lookup([*PROMPT[:60], 1])
+    assert hit is not None
+    mx.eval(hit.cache[0].keys)
+    entry = store._entries[tuple(PROMPT)]
+    hit.cache[0].update_and_fetch(mx.ones((1, 1, 1, 1)), mx.ones((1, 1, 1, 1)))
+    assert held(entry.cache) == PROMPT
+
+
+def test_a_longer_entry_that_cannot_be_cut_replaces_nothing() -> None:
+    layer = RotatingKVCache(max_size=8)
+    for token in PROMPT:
+        layer.update_and_fetch(mx.full((1, 1, 1, 1), token), mx.full((1, 1, 1, 1), token))
+    store = stored(PROMPT[:40])
+    store.store(PROMPT, [layer])
+    hit = store.lookup([*PROMPT[:40], 1])
+    assert hit is not None
+    assert (hit.length, held(hit.cache)) == (40, PROMPT[:40])
+    assert not store.covers(PROMPT[:60])

@@ -13,6 +13,7 @@ from engine.runtime.messages import (
     Evict,
     Fault,
     Faulted,
+    Forget,
     Pause,
     Prefill,
     Ready,
@@ -21,6 +22,8 @@ from engine.runtime.messages import (
     Submit,
     Token,
     ToRuntime,
+    Warm,
+    Warmed,
 )
 from engine.runtime.restarts import Restarts
 from engine.runtime.supervisor import Supervisor
@@ -74,8 +77,17 @@ class FakeChild:
     def prefill(self, prefill: Prefill) -> None:
         self._on_frame(Step(epoch=self.epoch, prefills=[prefill]))
 
-    def faulted(self, *uids: int) -> None:
-        self._on_frame(Faulted(epoch=self.epoch, uids=list(uids), reason="the step failed"))
+    def faulted(self, *uids: int, read_ahead: bool = False) -> None:
+        self._on_frame(
+            Faulted(
+                epoch=self.epoch, uids=list(uids), reason="the step failed", read_ahead=read_ahead
+            )
+        )
+
+    def warmed(self, uid: int, known: int) -> None:
+        self._on_frame(
+            Step(epoch=self.epoch, warmed=[Warmed(uid, known)], read_ahead=known, expired=1)
+        )
 
     def submitted(self) -> list[int]:
         """The streams that it was given and not told to forget, as it knows them now."""
@@ -466,6 +478,56 @@ def test_a_step_that_raises_is_investigated_in_the_same_process() -> None:
         child.tokens(Token(-3, 2, 12, "stop"))
         assert good.tokens == [10, 11, 12]
         assert len(spawner.children) == 1
+
+    play(scene)
+
+
+def announced(uid: int) -> Warm:
+    return Warm(uid=uid, prompt=[1, 2], seconds=30)
+
+
+def test_a_waiting_stream_is_announced_and_heard_of() -> None:
+    async def scene(supervisor: Supervisor, spawner: Spawner) -> None:
+        child, known = await spawner.child(1), list[int]()
+        supervisor.warm(announced(1), known.append)
+        supervisor.warm(announced(2), known.append)
+        child.warmed(1, 40)
+        supervisor.forget(2)
+        child.warmed(2, 50)
+        assert known == [40]
+        assert child.sent == [announced(1), announced(2), Forget(uid=2)]
+        replica = supervisor.replicas()[0]
+        assert (replica.read_ahead, replica.expired) == (90, 2)
+
+    play(scene)
+
+
+def test_a_step_that_also_read_ahead_convicts_nobody_until_it_fails_without() -> None:
+    async def scene(supervisor: Supervisor, spawner: Spawner) -> None:
+        child, ear = await spawner.child(1), Ear()
+        supervisor.submit(request(1), ear)
+        supervisor.warm(announced(2), lambda _: None)
+        child.faulted(1, read_ahead=True)
+        assert child.sent[2:] == [again(-1, 1)]
+        supervisor.warm(announced(3), lambda _: None)  # not while it is quiet
+        assert len(child.sent) == 3
+        assert ear.faults == []
+        child.faulted(-1)
+        child.faulted(-2)
+        assert len(ear.faults) == 1
+
+    play(scene)
+
+
+def test_a_process_that_dies_with_announced_streams_convicts_nobody() -> None:
+    async def scene(supervisor: Supervisor, spawner: Spawner) -> None:
+        child, ear = await spawner.child(1), Ear()
+        supervisor.submit(request(1), ear)
+        supervisor.warm(announced(2), lambda _: None)
+        child.die("gone", Blame.ITSELF)
+        second = await spawner.child(2)
+        assert second.submitted() == [1]
+        assert ear.faults == []
 
     play(scene)
 

@@ -145,6 +145,44 @@ def test_what_a_template_refuses_is_an_error_with_its_reason(
         codec.encode_chat(HELLO)
 
 
+CONVERSATION = [
+    {"role": "system", "content": "You answer in rhymes, whatever the question may be."},
+    {"role": "user", "content": "Where is Paris?"},
+    {"role": "assistant", "content": "Far."},
+    {"role": "user", "content": "How far?"},
+]
+
+
+def test_the_turns_of_a_conversation_are_boundaries_that_others_share() -> None:
+    codec = tiny_codec()
+    tokens, boundaries = codec.encode_turns(CONVERSATION)
+    assert tokens == codec.encode_chat(CONVERSATION)
+    other, others = codec.encode_turns([CONVERSATION[0], {"role": "user", "content": "Why?"}])
+    assert len(boundaries) == 3
+    assert boundaries == sorted(set(boundaries))
+    assert others == boundaries[:1]
+    assert other[: others[0]] == tokens[: boundaries[0]]
+
+
+def test_a_long_conversation_has_boundaries_behind_its_first_and_its_latest_turns() -> None:
+    turns = [{"role": ("user", "assistant")[n % 2], "content": f"turn {n}"} for n in range(41)]
+    assert len(tiny_codec().encode_turns(turns)[1]) == 4
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ raise_exception('alone') if messages | length < 4 }}{{ messages[-1].content }}",
+        "{{ messages | length }}{% for m in messages %}{{ m.content }}{% endfor %}",
+    ],
+    ids=["refuses beginnings", "writes them differently"],
+)
+def test_a_template_without_common_beginnings_has_no_boundaries(
+    folder: Path, template: str
+) -> None:
+    assert with_template(folder, template).encode_turns(CONVERSATION)[1] == []
+
+
 def test_the_bytes_of_tokens_are_the_text() -> None:
     codec = tiny_codec()
     text = "a b, cd"

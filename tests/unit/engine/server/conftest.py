@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from engine.core.flags import FlagSet
 from engine.runtime.interface import Replica, ReplicaState, StreamListener
-from engine.runtime.messages import Prefill, Submit, Token
+from engine.runtime.messages import Prefill, Submit, Token, Warm
 from engine.server.app import create_app
 from engine.server.engine import Engine
 from engine.server.keys import Keys
@@ -39,6 +40,7 @@ class FakeRuntime:
         self._wanted: dict[int, int | None] = {}
         self.paused: set[int] = set()
         self.evicted: list[int] = []
+        self.warmed: dict[int, tuple[Warm, Callable[[int], None]]] = {}
         self.scaled: list[int] = []
         self.renewed = 0
         self.memory_bytes = 0
@@ -70,6 +72,12 @@ class FakeRuntime:
 
     def resume(self, uid: int) -> None:
         self.paused.discard(uid)
+
+    def warm(self, message: Warm, on_known: Callable[[int], None]) -> None:
+        self.warmed[message.uid] = message, on_known
+
+    def forget(self, uid: int) -> None:
+        self.warmed.pop(uid, None)
 
     def evict(self, keep_bytes: int) -> None:
         self.evicted.append(keep_bytes)
@@ -147,6 +155,10 @@ class FakeCodec:
 
     def encode_chat(self, messages: list[dict[str, str]]) -> list[int]:
         return [ord(char) for message in messages for char in message["content"]]
+
+    def encode_turns(self, messages: list[dict[str, str]]) -> tuple[list[int], list[int]]:
+        lengths = [len(message["content"]) for message in messages[:-1]]
+        return self.encode_chat(messages), list(accumulate(lengths))
 
     def encode(self, text: str) -> list[int]:
         return [ord(char) for char in text]

@@ -130,7 +130,7 @@ def test_a_request_id_is_kept_when_it_is_safe(make_bench: Any) -> None:
 def test_server_timing_tells_the_parts_of_the_wait(make_bench: Any) -> None:
     timing = make_bench().post(**CHAT, stream=True).headers["server-timing"]
     names = [part.partition(";")[0] for part in timing.split(", ")]
-    assert names == ["tokenise", "queue", "prefill", "first_token"]
+    assert names == ["tokenise", "queue", "lookup", "prefill", "decode", "first_token"]
 
 
 def test_without_a_ready_replica_a_request_fails(make_bench: Any) -> None:
