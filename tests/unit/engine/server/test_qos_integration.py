@@ -301,3 +301,53 @@ def test_a_flag_that_goes_off_takes_its_remedies_with_it(make_bench: Any) -> Non
     scene.look(at=105)
     assert scene.limit == 50
     assert scene.bench.metric("phase5_qos_looks_total") == 1  # and nothing is evaluated
+
+
+def test_what_cannot_go_back_is_said_and_the_rest_goes_on(
+    make_bench: Any, fake_runtime: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Stuck(fake_runtime):  # type: ignore[misc]
+        async def scale(self, replicas: int) -> None:
+            if replicas == 1:
+                raise RuntimeStartError("stuck at two")
+
+    scene = make(make_bench, "scale_up", yaml=HALF, flags=None, runtime=Stuck())
+    start = block_at(scene, on=True) * BLOCK_SECONDS
+    scene.violate(start + 100)
+    scene.look(start + BLOCK_SECONDS)
+    assert "cannot go back to what is configured: stuck at two" in caplog.text
+    scene.violate(start + BLOCK_SECONDS + 100)
+    assert scene.bench.metric("phase5_qos_looks_total") == 3
+
+
+# Alerts and loops.
+
+
+def test_an_alert_is_told_once_and_so_is_its_end(
+    make_bench: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("PHASE5_ALERTMANAGER_URL", "PHASE5_SLACK_URL"):
+        monkeypatch.delenv(name, raising=False)
+    scene = make(make_bench, "alert")
+    for at in range(100, 400, 20):
+        scene.violate(at)
+    scene.recover(at=420)
+    scene.recover(at=440)
+    deeds = [text for text in caplog.messages if "told the log" in text]
+    assert [text.split(":")[0] for text in deeds] == ["executed", "resolved"]
+    assert scene.limit == 50
+
+
+def test_d3_a_loop_is_said_and_opens_the_breaker(
+    make_bench: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    scene = make(make_bench)
+    for start in (100, 400, 700):
+        scene.violate(start)
+        for at in range(start + 20, start + 200, 20):  # helped, over, and eased
+            scene.recover(at)
+    assert scene.bench.metric("remediations_executed") == 2
+    assert "remedies undo each other: a breaker opens" in caplog.text
+    assert scene.bench.metric("phase5_remediations_refused_total", reason="loop") == 1
+    breaker = {"actuator": "limit", "state": "open"}
+    assert scene.bench.metric("phase5_remediation_breaker", **breaker) == 1
