@@ -5,6 +5,7 @@ it works. So it also catches a fault in the controller, or a plant that nobody t
 """
 
 from collections import deque
+from statistics import fmean
 from typing import Final
 
 #: What `Stability.trouble` may answer.
@@ -22,10 +23,12 @@ TURN_STREAMS: Final = 3
 TURNS: Final = 6
 WINDOW: Final = 60
 
-#: After so many falls in a row, which outlast a delay of three intervals, and to this share of
-#: where they began, TTFT should be lower. If it is above that by this much, the limit is not
-#: what makes it slow.
-FALLS: Final = 6
+#: So many intervals over the target in a row, in which the limit never rose and came down to
+#: this share of where it began: a minute, which outlasts streams that began under the old limit.
+#: TTFT of the last ones should then be lower than that of the first ones. If it is above that by
+#: this much, the limit is not what makes it slow.
+FALLING: Final = 12
+ENDS: Final = 4
 FALLEN: Final = 0.5
 WORSE: Final = 1.1
 
@@ -35,15 +38,18 @@ STEADY: Final = 1.5
 
 
 class Stability:
-    """Fed with each interval's limit and TTFT. Says why the loop is not to be trusted."""
+    """Fed with each interval's limit and TTFT, relative to the target.
+
+    Says why the loop is not to be trusted.
+    """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._extreme = limit
         self._rising: bool | None = None
         self._turns: deque[bool] = deque(maxlen=WINDOW)
-        self._falls = 0  # in a row
-        self._fell_from = (limit, 0.0)  # the limit and the TTFT before the first of them
+        self._high = limit  # where the limit began to fall
+        self._over: list[float] = []  # TTFT of each interval since then
 
     @property
     def turns(self) -> int:
@@ -57,9 +63,7 @@ class Stability:
         self._limit = limit
         if self.turns > TURNS:
             return SWINGING
-        high, before = self._fell_from
-        fallen = self._falls >= FALLS and limit <= FALLEN * high
-        return WORSE_WHILE_FALLING if fallen and ttft > WORSE * before else None
+        return WORSE_WHILE_FALLING if self._is_worse(limit) else None
 
     def _turned(self, limit: int) -> bool:
         """Whether the limit has come back from its last extreme far enough to be a turn."""
@@ -80,12 +84,17 @@ class Stability:
         return abs(limit - self._extreme) >= max(TURN * self._extreme, TURN_STREAMS)
 
     def _fell(self, limit: int, ttft: float) -> None:
-        if limit >= self._limit:
-            self._falls = 0
+        if limit > self._limit or ttft <= 1.0:
+            self._over.clear()
             return
-        if self._falls == 0:
-            self._fell_from = self._limit, ttft
-        self._falls += 1
+        if not self._over:
+            self._high = self._limit
+        self._over.append(ttft)
+
+    def _is_worse(self, limit: int) -> bool:
+        if len(self._over) < FALLING or limit > FALLEN * self._high:
+            return False
+        return fmean(self._over[-ENDS:]) > WORSE * fmean(self._over[:ENDS])
 
 
 class Calm:

@@ -10,6 +10,10 @@ from typing import Final
 
 from engine.core.registry import StreamId
 
+#: Seconds of reading that a measurement covers at least: the chunks of one step arrive in one
+#: frame, and say nothing about speed by the microseconds between them.
+SHORTEST_SECONDS: Final = 0.1
+
 #: Fewer tokens than these say more about the fixed cost of a step than about speed.
 TELLING_TOKENS: Final = 128
 
@@ -82,7 +86,8 @@ class TokenBudget:
         self._clock(now)
         self._read += max(0, before - unread - cached)
         self._set(stream_id, unread)
-        if self._read >= TELLING_TOKENS or (self._read and self._seconds >= TELLING_SECONDS):
+        enough = TELLING_TOKENS if self._seconds < TELLING_SECONDS else 1
+        if self._read >= enough and self._seconds >= SHORTEST_SECONDS:
             self._learn()
 
     def ended(self, stream_id: StreamId, now: float) -> None:
@@ -102,8 +107,7 @@ class TokenBudget:
         self._since = now
 
     def _learn(self) -> None:
-        if self._seconds > 0:
-            speed = self._read / self._seconds
-            known = speed if self._speed is None else self._speed
-            self._speed = known + SMOOTHING * (speed - known)
+        speed = self._read / self._seconds
+        known = speed if self._speed is None else self._speed
+        self._speed = known + SMOOTHING * (speed - known)
         self._read, self._seconds = 0, 0.0

@@ -162,9 +162,9 @@ class Bench:
         plan = Plan(targets={"control": engine.url}, blocks=blocks, closed=True, lag_limit=9.0)
         samples = self._run(plan)[0]
         ends = sorted(sample.end for sample in samples if sample.end is not None)
-        # The last ones run beside fewer and fewer others.
+        # Before the first end the loop has not come to its pace; the last ones run beside fewer.
         whole = ends[: -streams // 2]
-        return len(whole) / (whole[-1] - min(sample.scheduled for sample in samples))
+        return (len(whole) - 1) / (whole[-1] - whole[0])
 
     def overload(self, engine: Engine, rate: float, seconds: float, settle: float) -> Round:
         """A stretch at this rate."""

@@ -210,6 +210,23 @@ def test_d13_a_tenant_alone_is_never_turned_away_while_slots_are_free() -> None:
     assert subject.tenants.held("one") == 0
 
 
+def test_a_slot_that_the_guard_never_saw_taken_is_no_tenant_s() -> None:
+    subject = guard()
+    subject.released(7, 1.0)
+    assert len(subject.tenants) == 0
+    assert subject.displaced(ticket(1), [ticket(2, governed=False)], 1) == []
+
+
+def test_where_nothing_guards_governed_streams_are_as_all_others() -> None:
+    admission = AdmissionQueue(1, 2, 0.0)
+    assert admission.offer(ticket(0), 0.0) == Admit()
+    assert admission.offer(ticket(1, tenant="two"), 0.0) == Queue(1)
+    assert admission.offer(ticket(2), 0.0) == Queue(2)
+    assert isinstance(admission.offer(ticket(3, tenant="three"), 0.0), Reject)
+    admission.release(0, 9.0)
+    assert started(admission.ready(9.0)) == [1]
+
+
 class World:
     """A guarded queue, and what became of each stream by its own word."""
 

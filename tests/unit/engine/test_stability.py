@@ -1,7 +1,7 @@
 import pytest
 
 from engine.core.stability import (
-    FALLS,
+    FALLING,
     STEADY,
     SWINGING,
     TURNS,
@@ -45,19 +45,32 @@ def test_a_limit_that_settles_or_follows_the_load_is_no_swing(limits: list[int])
     assert troubles(limits) == []
 
 
-def test_a_ttft_that_rises_while_the_limit_falls_is_noticed() -> None:
-    limits = [100, 80, 64, 51, 41, 33, 26, 21]
-    rising = [1.2 + 0.1 * turn for turn in range(len(limits))]
-    assert set(troubles(limits, rising)) == {WORSE_WHILE_FALLING}
+def falling(share: float = 0.8) -> list[int]:
+    """A limit on its way from 100 down to 4."""
+    return [max(4, round(100 * share**turn)) for turn in range(FALLING + 1)]
+
+
+def rising(first: float = 1.2) -> list[float]:
+    return [first + 0.1 * turn for turn in range(FALLING + 1)]
+
+
+def test_a_ttft_that_rises_while_the_limit_falls_is_noticed_within_a_minute() -> None:
+    assert WORSE_WHILE_FALLING in troubles(falling(), rising())
+    assert troubles(falling()[: FALLING - 1], rising()[: FALLING - 1]) == []
 
 
 @pytest.mark.parametrize(
     ("limits", "ttfts"),
     [
-        pytest.param([100, 80, 64, 51, 41, 33, 26, 21], [2.0] * 8, id="no better, no worse"),
-        pytest.param([60 - t for t in range(8)], [1 + t for t in range(8)], id="by noise"),
-        pytest.param([100, 80, 64, 51, 51, 41, 33, 26], [1 + t for t in range(8)], id="rested"),
-        pytest.param([100, 70, 50, 35, 25, 18], [1 + t for t in range(FALLS)], id="short"),
+        pytest.param(falling(), [2.0] * (FALLING + 1), id="no better, no worse"),
+        pytest.param(falling(0.97), rising(), id="hardly falling"),
+        pytest.param([*falling()[:6], *falling()[:7]], rising(), id="rose in between"),
+        pytest.param(falling(), [*rising()[:6], 1.0, *rising()[7:]], id="on target in between"),
+        pytest.param(
+            falling(),
+            [1.1, 3, 6, 9, 9, 8, 7, 5, 4, 3, 2.5, 2, 1.5],
+            id="the load has just come, and what began under the old limit is slow",
+        ),
     ],
 )
 def test_other_falls_are_none(limits: list[int], ttfts: list[float]) -> None:

@@ -53,8 +53,8 @@ def test_time_in_which_nothing_is_to_be_read_does_not_count() -> None:
     budget = TokenBudget(TARGET)
     for turn in range(2):
         start = 1000.0 * turn
-        budget.started(turn, TELLING_TOKENS // 2, start)
-        budget.progress(turn, 0, start + TELLING_TOKENS / 2 / 1000)
+        budget.started(turn, TELLING_TOKENS, start)
+        budget.progress(turn, 0, start + TELLING_TOKENS / 1000)
     assert budget.tokens_per_second == pytest.approx(1000)
 
 
@@ -78,6 +78,18 @@ def test_a_slow_machine_shows_after_a_second_and_a_change_is_followed() -> None:
     for step in range(1, 12):
         budget.progress(1, 990 - 20 * step, 1.0 + step)
     assert budget.tokens_per_second == pytest.approx(20, rel=0.05)
+
+
+def test_the_chunks_of_one_step_arrive_together_and_are_one_measurement() -> None:
+    """They are microseconds apart: taken one by one they would be millions a second."""
+    budget = TokenBudget(TARGET)
+    for stream_id in range(8):
+        budget.started(stream_id, 1000, 0.0)
+    for step in range(1, 6):
+        for stream_id in range(8):
+            at = 0.2 * step + 1e-6 * stream_id
+            budget.progress(stream_id, 1000 - 200 * step, at)
+    assert budget.tokens_per_second == pytest.approx(8000, rel=0.5)
 
 
 @given(
