@@ -120,6 +120,8 @@ class ServerConfig(Section):
     host: str = "127.0.0.1"
     port: Port = 8080
     h2_port: Port = 0
+    tls_min_version: Literal["1.2", "1.3"] = "1.3"
+    tls_client_ca: str | None = None
     max_body_bytes: Count = 1024 * 1024
     drain_seconds: Positive = 30
     stream_seconds: Positive = 600

@@ -9,6 +9,7 @@ import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from typing import Final
 
 from cryptography import x509
@@ -27,8 +28,15 @@ _CLOCK_SKEW: Final = timedelta(days=1)
 
 def make_certificate() -> tuple[str, ssl.SSLContext]:
     """A new self-signed certificate as PEM, and the server's context that holds its key."""
+    certificate, secret = self_signed(FRONT_END)
+    return certificate.decode(), _server(certificate, secret)
+
+
+def self_signed(host: str, *addresses: str) -> tuple[bytes, bytes]:
+    """A new self-signed certificate of a host and its IP addresses, and its key, as PEM."""
     key = generate_private_key(SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, FRONT_END)])
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, host)])
+    names = [x509.DNSName(host), *(x509.IPAddress(ip_address(each)) for each in addresses)]
     now = datetime.now(UTC)
     certificate = (
         x509.CertificateBuilder()
@@ -38,12 +46,11 @@ def make_certificate() -> tuple[str, ssl.SSLContext]:
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - _CLOCK_SKEW)
         .not_valid_after(now + _VALID)
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(FRONT_END)]), critical=False)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .sign(key, SHA256())
         .public_bytes(Encoding.PEM)
     )
-    secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    return certificate.decode(), _server(certificate, secret)
+    return certificate, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
 def _server(certificate: bytes, secret: bytes) -> ssl.SSLContext:

@@ -54,9 +54,8 @@ async def reload(request: Request) -> Response:
     authorise(request)
     engine: Engine = request.app.state.engine
     try:
-        waiting = engine.reload()
+        waiting = await engine.reloads.reload("request")
     except (ConfigError, ListenError) as error:
-        log.warning("reload refused, the old configuration serves on: %s", error)
         raise ApiError(status=400, message=str(error), code="invalid_configuration") from error
     generation = engine.settings.config.generation
     return json(Reloaded(reloaded=True, generation=generation, needs_restart=waiting))
@@ -66,7 +65,7 @@ async def drain(request: Request) -> Response:
     """`POST /admin/drain`: take no new request; live streams finish."""
     authorise(request)
     engine: Engine = request.app.state.engine
-    engine.dispatcher.draining = True
+    engine.stop_taking()
     log.info("draining by request")
     live = engine.registry.counts().live
     return json(Draining(draining=True, streams_in_flight=live))

@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from engine.core.flags import TTFT_PIPELINE, joined
 from engine.server.choices import Choices
+from engine.server.connections import protocol
 from engine.server.engine import Engine
 from engine.server.errors import ApiError
 from engine.server.keys import Keys
@@ -83,7 +84,7 @@ class GenerateRoute(Generic[RequestT]):
             request_id=request_id,
             route=scope["path"],
             tenant="",
-            protocol="http2" if scope["http_version"].startswith("2") else "http1",
+            protocol=protocol(scope),
             key=key,
             flags=engine.features.assign(key or request_id, engine.clocks.wall()),
             times=Times(engine.clocks.now()),

@@ -1,4 +1,4 @@
-"""The clients' connections: who uses one, who takes nothing, and how one is cut.
+"""The clients' connections: who has one, who takes nothing, and how one is cut.
 
 `send` waits while the client's buffers are full, and would wait for ever: neither the
 protocol nor the server gives up on a client that only keeps its connection open. So each
@@ -10,15 +10,19 @@ holding it, with what it could not write, until the client moves.
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, Literal
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from engine.server.sockets import cut
+from engine.server.sockets import Key, cut, open_connections
 from engine.server.streams import ClientGone
 
-#: A client's address and port, and the port that it came to.
-Key = tuple[str, str, str]
+#: How often ended connections are looked for, besides whenever somebody asks for their number.
+#: Looking costs milliseconds with a hundred connections.
+LOOK_SECONDS: Final = 5.0
+
+Protocol = Literal["http1", "http2"]
+PROTOCOLS: Final[tuple[Protocol, ...]] = ("http1", "http2")
 
 
 class SlowReader(ClientGone):
@@ -28,9 +32,31 @@ class SlowReader(ClientGone):
 
 
 @dataclass(slots=True)
+class Counts:
+    """What the connections of one protocol came to, since the start.
+
+    Attributes:
+        opened: connections that brought a request.
+        resets: answers that the client did not want to the end: a reset stream, or a
+            connection that ended.
+        goaways: connections that were told to go, since their port closed.
+    """
+
+    opened: int = 0
+    resets: int = 0
+    goaways: int = 0
+
+
+def protocol(scope: Scope) -> Protocol:
+    """What a request came over."""
+    return "http2" if scope.get("http_version", "").startswith("2") else "http1"
+
+
+@dataclass(slots=True)
 class _Connection:
-    http2: bool
-    requests: int = 0
+    protocol: Protocol
+    requests: int = 0  #: under way
+    served: int = 0  #: requests in all
     broken: bool = False  #: an answer broke off
     idle_since: float = 0.0  #: no request is under way
 
@@ -38,7 +64,10 @@ class _Connection:
 class _Outlet:
     """The `send` of one request, which can be told to give up."""
 
-    __slots__ = ("_clock", "_giving_up", "_send", "_sending", "_task", "gave_up", "since")
+    __slots__ = (
+        *("_clock", "_giving_up", "_send", "_sending", "_task"),
+        *("finished", "gave_up", "since"),
+    )
 
     def __init__(self, send: Send, sending: set["_Outlet"], clock: Callable[[], float]) -> None:
         self._send = send
@@ -48,6 +77,7 @@ class _Outlet:
         self._giving_up = False
         self.since = clock()
         self.gave_up = False
+        self.finished = False
 
     # Called for every event of every stream: `asyncio.timeout` would double its cost.
     async def __call__(self, message: Message) -> None:
@@ -57,6 +87,8 @@ class _Outlet:
         self._sending.add(self)
         try:
             await self._send(message)
+            # Only bodies say whether more comes; a start says nothing.
+            self.finished |= not message.get("more_body", True)
         except asyncio.CancelledError:
             if self._task is None or not self._giving_up:
                 raise  # somebody else's
@@ -72,25 +104,48 @@ class _Outlet:
             self._task.cancel()
 
 
+def _nobody(_protocol: Protocol, _served: int) -> None:
+    """Listens to no end."""
+
+
 class Connections:
-    """Owns the table of connections in use. `through` is what both ports serve.
+    """Owns the table of connections that brought a request. `through` is what both ports serve.
 
     Args:
         seconds: how long a client may take nothing of what is sent to it.
         clock: seconds that never go back.
+        still_open: the connections of this process; ours have no other way to tell their end.
     """
 
-    def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        seconds: float,
+        clock: Callable[[], float],
+        still_open: Callable[[], set[Key]] = open_connections,
+    ) -> None:
         self._seconds = seconds
         self._clock = clock
+        self._still_open = still_open
+        self.counts = {each: Counts() for each in PROTOCOLS}
+        #: Told of a connection that ended: its protocol, and the requests that it brought.
+        self.on_end: Callable[[Protocol, int], None] = _nobody
         self._used: dict[Key, _Connection] = {}
         self._sending: set[_Outlet] = set()
-        self._swept = clock()
+        self._swept = self._looked = clock()
 
-    @property
-    def http2(self) -> int:
-        """HTTP/2 connections with a request under way."""
-        return sum(each.http2 and each.requests > 0 for each in self._used.values())
+    def open(self, kind: Protocol) -> int:
+        """Connections of a protocol that are open now, with or without a request under way."""
+        self._forget_ended()
+        return sum(each.protocol == kind for each in self._used.values())
+
+    def busiest(self, kind: Protocol) -> int:
+        """Requests under way on the connection of a protocol that has most."""
+        found = (each.requests for each in self._used.values() if each.protocol == kind)
+        return max(found, default=0)
+
+    def told_to_go(self) -> None:
+        """The second port closes: its connections are told so."""
+        self.counts["http2"].goaways += self.open("http2")
 
     @property
     def sending(self) -> int:
@@ -104,14 +159,15 @@ class Connections:
         engine that stood still, and what its clients took meanwhile is not known yet.
         """
         since_last, self._swept = now - self._swept, now
+        if now - self._looked >= LOOK_SECONDS:
+            self._forget_ended()
         if since_last > late:
             return
         for outlet in tuple(self._sending):
             if now - outlet.since >= self._seconds:
                 outlet.give_up()
-        idle = [(key, each) for key, each in self._used.items() if not each.requests]
-        for key, connection in idle:
-            if now - connection.idle_since >= self._seconds:
+        for key, connection in self._idle():
+            if connection.broken and now - connection.idle_since >= self._seconds:
                 self._close(key)
 
     async def through(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
@@ -121,33 +177,58 @@ class Connections:
             await app(scope, receive, send)
             return
         key = (str(client[0]), str(client[1]), str(server[1]))
-        http2 = scope.get("http_version", "").startswith("2")
-        connection = self._used.setdefault(key, _Connection(http2))
-        connection.requests += 1
+        connection = self._enter(key, protocol(scope))
         outlet = _Outlet(send, self._sending, self._clock)
+
+        async def heard() -> Message:
+            message = await receive()
+            if message["type"] == "http.disconnect" and not outlet.finished:
+                outlet.finished = True  # counted once
+                self.counts[connection.protocol].resets += 1
+            return message
+
         try:
-            await app(scope, receive, outlet)
+            await app(scope, heard, outlet)
         except SlowReader:
             pass  # raised by the last words of a request that failed: there is nobody to hear them
         finally:
             connection.broken |= outlet.gave_up
             self._leave(key, connection)
 
+    def _enter(self, key: Key, kind: Protocol) -> _Connection:
+        connection = self._used.get(key)
+        if connection is None or connection.protocol != kind:  # an address that came again
+            connection = self._used[key] = _Connection(kind)
+            self.counts[kind].opened += 1
+        connection.requests += 1
+        connection.served += 1
+        return connection
+
     def _leave(self, key: Key, connection: _Connection) -> None:
         connection.requests -= 1
-        if connection.requests:
-            return
-        if not connection.broken:
-            del self._used[key]
-        elif connection.http2:
-            # Its other answers are with the server, and may be under way for as long.
-            connection.idle_since = self._clock()
-        else:
+        connection.idle_since = self._clock()
+        # Of HTTP/2, other answers are with the server, and may be under way for as long.
+        if connection.broken and not connection.requests and connection.protocol == "http1":
             self._close(key)
 
+    def _idle(self) -> list[tuple[Key, _Connection]]:
+        return [(key, each) for key, each in self._used.items() if not each.requests]
+
+    def _forget_ended(self) -> None:
+        self._looked = self._clock()
+        idle = self._idle()
+        still = self._still_open() if idle else set()
+        for key, _ in idle:
+            if key not in still:
+                self._forget(key)
+
     def _close(self, key: Key) -> None:
-        del self._used[key]
+        self._forget(key)
         cut(key)
+
+    def _forget(self, key: Key) -> None:
+        ended = self._used.pop(key)
+        self.on_end(ended.protocol, ended.served)
 
 
 class Watched:

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from engine import __version__
-from engine.config import ConfigError
 from engine.core.admission import AdmissionQueue
 from engine.core.aggregates import Aggregate
 from engine.core.flags import FlagSet
@@ -15,6 +14,7 @@ from engine.core.registry import StreamEvent, StreamRegistry
 from engine.core.valve import Valve
 from engine.runtime.interface import Runtime
 from engine.server.cleanup import Cleanup
+from engine.server.connecting import register_connections
 from engine.server.connections import Connections
 from engine.server.dispatch import Dispatcher
 from engine.server.errors import ApiError
@@ -25,9 +25,9 @@ from engine.server.metrics import Build, Live, Metrics
 from engine.server.observing import Observing
 from engine.server.parts import Call, Clocks, Codec, Http2Port, Ports
 from engine.server.qos import QosIntegration
+from engine.server.reloading import Reloader
 from engine.server.requests import Job
 from engine.server.settings import Settings
-from engine.server.sockets import ListenError
 from engine.server.streams import ClientGone, Stream, Times
 
 if TYPE_CHECKING:
@@ -139,6 +139,8 @@ class Engine:
         self.qos.show(self.metrics.violations, self.metrics.remediations)
         self.registry.add_listener(self.qos.ended)
         self.metrics.registry.register(self.qos)
+        register_connections(self.metrics.registry, self.connections)
+        self.reloads = Reloader(self, self.clocks.wall)
         self._show_flags()
 
     @property
@@ -193,39 +195,22 @@ class Engine:
 
     # What changes while the engine runs.
 
-    def reload(self) -> list[str]:
-        """Read the configuration again and swap it in; live streams keep their flags.
-
-        Returns:
-            Changed sections that take effect only at the next start.
+    async def switch(self, new: Settings) -> None:
+        """Let another configuration serve, in one step; live streams keep their flags.
 
         Raises:
-            ConfigError, ListenError: the old configuration goes on serving.
+            ListenError: the second port cannot be had. Nothing has changed.
         """
-        try:
-            new, waiting = self.settings.reread()
-            self._switch(new)
-        except (ConfigError, ListenError):
-            self.metrics.reloaded("refused")
-            raise
-        self.metrics.reloaded("applied")
-        log.info(
-            "reloaded %s at generation %d", self.settings.path, self.settings.config.generation
-        )
-        if waiting:
-            log.warning("changed, but only a restart takes it over: %s", ", ".join(waiting))
-        return waiting
-
-    def _switch(self, new: Settings) -> None:
         states = new.states()
-        http2 = wants_http2(states)
+        http2 = wants_http2(states) and not self.dispatcher.draining
         if self.http2_port is not None and http2:
-            self.http2_port.open()  # first: if it fails, nothing has changed
-        self.settings = new
-        self.features.serve(new.config, states)
-        if self.http2_port is not None and not http2:
-            self.http2_port.close()
-        self._show_flags()
+            await self.http2_port.open()  # first: if it fails, nothing has changed
+        with self.metrics.swap_seconds.time():
+            self.settings = new
+            self.features.serve(new.config, states)
+            if self.http2_port is not None and not http2:
+                self.http2_port.close()
+            self._show_flags()
 
     def update_limit(self) -> None:
         """Bring the limit up to date: the least of the governor's or the file's, and the caps."""
@@ -259,9 +244,15 @@ class Engine:
         """Evaluate the SLOs at their interval, and act. Runs until cancelled."""
         await self.qos.run()
 
+    def stop_taking(self) -> None:
+        """Take no new request. HTTP/2 clients are told to go; what is open goes on."""
+        self.dispatcher.draining = True
+        if self.http2_port is not None:
+            self.http2_port.close()
+
     async def drain(self, seconds: float) -> bool:
         """Take no new request; let live streams finish. Whether all did within the time."""
-        self.dispatcher.draining = True
+        self.stop_taking()
         try:
             await asyncio.wait_for(self.dispatcher.idle(), seconds)
         except TimeoutError:
@@ -286,7 +277,7 @@ class Engine:
             streams=lambda: self.registry.counts().live,
             waiting=lambda: self.dispatcher.queue.waiting,
             limit=lambda: self.dispatcher.queue.limit,
-            connections=lambda: self.connections.http2,
+            connections=lambda: self.connections.open("http2"),
             replicas=self.runtime.replicas,
         )
 

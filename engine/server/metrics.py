@@ -22,12 +22,12 @@ from prometheus_client.registry import Collector
 
 from engine.core.flags import FLAGS, FlagSet, every_flag_set
 from engine.runtime.interface import Replica, ReplicaState
+from engine.server.connections import PROTOCOLS
 from engine.server.histograms import Tally, TokenHistogram
 from engine.server.recent import Ended, Recent
 from engine.server.stages import StageMetrics
 
 OUTCOMES: Final = ("ok", "failed", "cut", "shed", "rejected", "cancelled")
-PROTOCOLS: Final = ("http1", "http2")
 
 #: Seconds. 0.4, 0.55, 0.6, 0.8 and 1.2 are limits of the requirements: a share above a limit
 #: can be read exactly only from a bucket edge.
@@ -42,6 +42,8 @@ DURATION_BUCKETS: Final = (
 INTER_TOKEN_BUCKETS: Final = (
     *(0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.25, 2.5, 5.0),
 )
+#: Seconds; 0.05 is the limit of the requirements.
+SWAP_BUCKETS: Final = (0.0001, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +160,12 @@ class Metrics:
         self._reloads = self._counter("phase5_reloads", "Configuration reloads", ("outcome",))
         for outcome in ("applied", "refused"):
             self._reloads.labels(outcome)
+        self.swap_seconds = Histogram(
+            "phase5_reload_swap_seconds",
+            "How long the event loop stood still for a reload",
+            buckets=SWAP_BUCKETS,
+            registry=self.registry,
+        )
         self._read("phase5_streams_in_flight", "Streams admitted, not ended", self._live.streams)
         self._read("phase5_streams_waiting", "Streams in the queue", self._live.waiting)
         self._read("phase5_concurrency_limit", "Streams that may run at once", self._live.limit)
@@ -174,7 +182,7 @@ class Metrics:
         self._read("throughput_tps", "Output tokens a second", lambda: recent.tps(now()))
         self._read("concurrent_streams", "Active streams", self._live.streams)
         self._read("error_rate", "Share of errors, last minute", lambda: recent.error_rate(now()))
-        self._read("http2_connections", "HTTP/2 connections in use", self._live.connections)
+        self._read("http2_connections", "HTTP/2 connections open now", self._live.connections)
         self._read("ttft_pipeline_hits", "Cache hit rate", lambda: recent.hit_rate(now()))
         self._read("pid_concurrency_limit", "Current limit", self._live.limit)
         # A gauge, since a counter would be served as remediations_executed_total.

@@ -53,6 +53,7 @@ class Plan:
     port: int
     h2_port: int
     tls: tuple[Path, Path] | None
+    client_ca: Path | None
     keys: Keys
 
 
@@ -64,7 +65,9 @@ def resolve(options: ServeOptions) -> Plan:
     """
     settings = Settings.read(_config_path(options.config), options.flags)
     server = settings.config.server
-    tls, keys = _tls(options), _keys()  # before the model: it may take a download to resolve
+    # Before the model: it may take a download to resolve.
+    tls, keys = _tls(options), _keys()
+    client_ca = _client_ca(server.tls_client_ca, tls=tls is not None)
     return Plan(
         settings=settings,
         model=resolve_model(_given(options.model, settings.config.runtime.model)),
@@ -72,6 +75,7 @@ def resolve(options: ServeOptions) -> Plan:
         port=_given(options.port, server.port),
         h2_port=_given(options.h2_port, server.h2_port),
         tls=tls,
+        client_ca=client_ca,
         keys=keys,
     )
 
@@ -111,3 +115,17 @@ def _tls(options: ServeOptions) -> tuple[Path, Path] | None:
             f"--tls-cert {cert}, --tls-key {key}: no such pair in PEM: {error}"
         ) from error
     return cert, key
+
+
+def _client_ca(given: str | None, *, tls: bool) -> Path | None:
+    if given is None:
+        return None
+    path = Path(given)
+    if not tls:
+        # Without it clients would come unasked, which is not what was configured.
+        raise UsageError(f"server.tls_client_ca {path}: needs --tls-cert and --tls-key")
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(path)
+    except OSError as error:
+        raise UsageError(f"server.tls_client_ca {path}: no certificates in PEM: {error}") from error
+    return path

@@ -34,10 +34,10 @@ class Ports:
 class Http2Port(Protocol):
     """The second port, opened and closed by a reload; `listeners.SecondPort` is the real one."""
 
-    def open(self) -> None:
+    async def open(self) -> None:
         """Open it, if it is not open; raises `ListenError`."""
 
-    def close(self) -> object:
+    def close(self) -> None:
         """Close it, if it is open."""
 
 

@@ -101,6 +101,7 @@ async def _serve(plan: Plan, starting: _Starting) -> int:
     try:
         engine = await asyncio.to_thread(_make_engine, plan, runtime, sock.getsockname()[1])
         front = _Front(engine, plan, sock)
+        await front.open_second()
         if not await stop.unless(begun):
             return OK
         starting.active = False
@@ -162,23 +163,33 @@ class _Front:
 
     def __init__(self, engine: "Engine", plan: Plan, sock: socket.socket) -> None:
         from engine.server.app import create_app
-        from engine.server.features import wants_http2
         from engine.server.listeners import Listener, SecondPort, Tls
 
         app = create_app(engine, plan.keys)
-        tls = Tls(*plan.tls) if plan.tls else None
+        server = plan.settings.config.server
+        tls = plan.tls and Tls(*plan.tls, server.tls_min_version, plan.client_ca)
         self._engine = engine
-        self._second = SecondPort(app, engine.ports, plan.host, plan.h2_port, tls)
+        self._second = SecondPort(
+            *(app, engine.ports, (plan.host, plan.h2_port), tls),
+            closing=engine.connections.told_to_go,
+        )
         self._first = Listener(app, sock, host=plan.host)
         self._tasks = [
             asyncio.create_task(engine.tick(), name="the limit's clock"),
             asyncio.create_task(engine.watch_slos(), name="the SLO watch"),
             asyncio.create_task(engine.watch_memory(), name="the memory watch"),
+            asyncio.create_task(engine.reloads.watch(), name="the configuration watch"),
         ]
+        self._reloads: set[asyncio.Task[None]] = set()
         engine.ports.http = self._first.url
         engine.http2_port = self._second
-        if wants_http2(engine.features.states):
-            self._second.open()
+
+    async def open_second(self) -> None:
+        """Open the second port, if any stream may be told of it."""
+        from engine.server.features import wants_http2
+
+        if wants_http2(self._engine.features.states):
+            await self._second.open()
 
     def announce(self) -> None:
         """Say on standard output where the engine answers."""
@@ -192,10 +203,9 @@ class _Front:
 
     def reload(self) -> None:
         """SIGHUP: read the configuration again; what cannot serve changes nothing."""
-        try:
-            self._engine.reload()
-        except (ConfigError, ListenError) as error:
-            log.warning("reload refused, the old configuration serves on: %s", error)
+        task = asyncio.create_task(self._engine.reloads.attempt("signal"), name="SIGHUP")
+        self._reloads.add(task)
+        task.add_done_callback(self._reloads.discard)
 
     async def broken(self) -> None:
         """Wait until a part ends that must not end: an engine without it only seems to serve."""
@@ -215,10 +225,11 @@ class _Front:
 
     async def stop(self) -> None:
         """Close both ports."""
-        for task in self._tasks:
+        for task in (*self._tasks, *self._reloads):
             task.cancel()
-        listeners = [self._first, *filter(None, [self._second.close()])]
+        self._second.close()
         self._first.close()
+        listeners = [self._first, *self._second.ending()]
         for listener in listeners:
             if not await listener.closed():
                 log.warning("%s: connections outlived the stop", listener.url)

@@ -17,6 +17,9 @@ SEND_BUFFER_BYTES: Final = 32 * 1024
 #: Connections that may wait for `accept`.
 BACKLOG: Final = 1024
 
+#: A connection: its client's address and port, and the port of ours that it came to.
+Key = tuple[str, str, str]
+
 
 class ListenError(OSError):
     """An address that cannot be listened on. The message says which and why."""
@@ -55,7 +58,7 @@ def bind(host: str, port: int) -> socket.socket:
     return sock
 
 
-def cut(connection: tuple[str, str, str]) -> int:
+def cut(connection: Key) -> int:
     """Close a connection, given by its client's address and port and by our port.
 
     The server that reads and writes it owns it and has no call for this, so it is found among
@@ -70,6 +73,15 @@ def cut(connection: tuple[str, str, str]) -> int:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 sock.shutdown(socket.SHUT_RDWR)
                 found += 1
+    return found
+
+
+def open_connections() -> set[Key]:
+    """Every TCP connection of this process. Costs some 50 us for each descriptor."""
+    found = set()
+    for sock in _connections():
+        with sock, suppress(OSError):  # it listens, or it ended meanwhile
+            found.add(_ends(sock))
     return found
 
 
@@ -95,6 +107,6 @@ def _duplicate(descriptor: int) -> socket.socket | None:
         return None
 
 
-def _ends(sock: socket.socket) -> tuple[str, str, str]:
+def _ends(sock: socket.socket) -> Key:
     client, here = sock.getpeername(), sock.getsockname()
     return str(client[0]), str(client[1]), str(here[1])

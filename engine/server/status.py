@@ -1,6 +1,7 @@
 """`/v1/status`: what this engine is, serves and does, for operators and the guard."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
 import msgspec
 from msgspec import Struct
@@ -8,6 +9,7 @@ from msgspec import Struct
 from engine import __version__
 from engine.core.flags import FLAGS
 from engine.server.engine import Engine
+from engine.server.reloading import Outcome
 
 
 class FlagStatus(Struct, frozen=True, kw_only=True):
@@ -67,6 +69,15 @@ class Endpoints(Struct, frozen=True, kw_only=True):
     routes: Sequence[str]
 
 
+class ReloadStatus(Struct, frozen=True, kw_only=True):
+    """The last reload: `applied` or `refused`, why it was refused or what was left out."""
+
+    outcome: str
+    source: str
+    reason: str | None
+    at: float
+
+
 class Status(Struct, frozen=True, kw_only=True):
     """The answer of `GET /v1/status`. Its keys are a contract: see the design, section 4."""
 
@@ -85,6 +96,7 @@ class Status(Struct, frozen=True, kw_only=True):
     commit: str
     config_sha256: str
     endpoints: Endpoints
+    reload: ReloadStatus | None
 
 
 def status(engine: Engine, routes: Sequence[str]) -> Status:
@@ -111,4 +123,9 @@ def status(engine: Engine, routes: Sequence[str]) -> Status:
         commit=engine.commit,
         config_sha256=settings.config.digest(),
         endpoints=Endpoints(http=ports.http, http2=ports.http2, routes=routes),
+        reload=_reload(engine.reloads.last),
     )
+
+
+def _reload(last: Outcome | None) -> ReloadStatus | None:
+    return None if last is None else ReloadStatus(**asdict(last))

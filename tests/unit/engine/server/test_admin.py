@@ -67,7 +67,11 @@ def test_a_configuration_that_cannot_serve_changes_nothing(make_bench: Any, text
     answer = ask(bench, "/admin/reload")
     assert answer.status_code == 400
     assert str(bench.engine.settings.path) in answer.json()["error"]["message"]
-    assert bench.get("/v1/status").json() == before
+    after = bench.get("/v1/status").json()
+    last = after.pop("reload")
+    assert (last["outcome"], last["source"]) == ("refused", "request")
+    assert last["reason"] == answer.json()["error"]["message"]
+    assert after == {name: value for name, value in before.items() if name != "reload"}
     assert bench.metric("phase5_reloads_total", outcome="refused") == 1
 
 

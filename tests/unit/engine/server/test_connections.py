@@ -89,16 +89,19 @@ def run(make_bench: Any, fake_runtime: Any, story: Callable[[Any, str], Awaitabl
 
     async def main() -> None:
         first = Listener(bench.app, bind(HOST, 0), host=HOST)
-        bench.second = SecondPort(bench.app, bench.engine.ports, HOST, 0, None)
+        bench.second = SecondPort(
+            *(bench.app, bench.engine.ports, (HOST, 0), None),
+            closing=bench.engine.connections.told_to_go,
+        )
         ticks = asyncio.create_task(ticking(bench))
         try:
             await story(bench, first.url)
         finally:
             ticks.cancel()
             first.close()
-            second = bench.second.close()
-            assert await first.closed()
-            assert second is None or await second.closed()
+            bench.second.close()
+            for listener in (first, *bench.second.ending()):
+                assert await listener.closed()
 
     asyncio.run(asyncio.wait_for(main(), 60))
     return bench
@@ -133,7 +136,7 @@ def test_over_http2_only_the_unread_stream_is_dropped_until_its_neighbour_is_don
     make_bench: Any, fake_runtime: Any
 ) -> None:
     async def story(bench: Any, _url: str) -> None:
-        bench.second.open()
+        await bench.second.open()
         url = f"{bench.engine.ports.http2}/v1/chat/completions"
         async with http2_client() as client:
             request = client.post(url).body_bytes(BODY).streamed_read_buffer_limit(0)

@@ -18,6 +18,9 @@ CHAT = {"model": "tiny", "stream": True, "messages": [{"role": "user", "content"
 BODY = json.dumps(CHAT).encode()
 
 
+ON = "phase4_rollout:\n  http2_transport: {enabled: true, rollout_percentage: 100}\n"
+
+
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
         while not condition():  # noqa: ASYNC110 - what is waited for has no event
@@ -34,14 +37,17 @@ def run_served(make_bench: Any, runtime: Any, story: Callable[[Any, str], Awaita
 
     async def main() -> None:
         first = Listener(bench.app, bind(HOST, 0), host=HOST)
-        bench.second = SecondPort(bench.app, bench.engine.ports, HOST, 0, None)
+        bench.second = SecondPort(
+            *(bench.app, bench.engine.ports, (HOST, 0), None),
+            closing=bench.engine.connections.told_to_go,
+        )
         try:
             await story(bench, first.url)
         finally:
             first.close()
-            second = bench.second.close()
-            assert await first.closed()
-            assert second is None or await second.closed()
+            bench.second.close()
+            for listener in (first, *bench.second.ending()):
+                assert await listener.closed()
 
     asyncio.run(asyncio.wait_for(main(), 30))
     return bench
@@ -81,7 +87,7 @@ def test_an_http2_stream_that_is_reset_is_cancelled_and_its_neighbour_lives(
     make_bench: Any, fake_runtime: Any
 ) -> None:
     async def story(bench: Any, _url: str) -> None:
-        bench.second.open()
+        await bench.second.open()
         url = f"{bench.engine.ports.http2}/v1/chat/completions"
         async with http2_client() as client:
             stays = client.post(url).body_bytes(BODY).build()
@@ -119,13 +125,14 @@ def test_the_first_port_does_not_speak_http2(make_bench: Any, fake_runtime: Any)
 
 def test_closing_the_second_port_lets_its_stream_finish(make_bench: Any, fake_runtime: Any) -> None:
     async def story(bench: Any, _url: str) -> None:
-        bench.second.open()
+        await bench.second.open()
         url = bench.engine.ports.http2
         async with http2_client() as client:
             request = client.post(f"{url}/v1/chat/completions").body_bytes(BODY).build()
             answer = asyncio.create_task(request.send())
             await until(lambda: bool(bench.runtime.live))
-            ending = bench.second.close()
+            bench.second.close()
+            (ending,) = bench.second.ending()
             assert bench.engine.ports.http2 is None
             bench.runtime.tell(1, "Paris", "length")
             assert "[DONE]" in await (await answer).text()
@@ -138,7 +145,7 @@ def test_closing_the_second_port_lets_its_stream_finish(make_bench: Any, fake_ru
 
 
 def test_a_reload_opens_and_closes_the_second_port(make_bench: Any, fake_runtime: Any) -> None:
-    on = "phase4_rollout:\n  http2_transport: {enabled: true, rollout_percentage: 100}\n"
+    on = f"generation: 2\n{ON}"
     told = []
 
     async def story(bench: Any, _url: str) -> None:
@@ -146,7 +153,7 @@ def test_a_reload_opens_and_closes_the_second_port(make_bench: Any, fake_runtime
         engine.http2_port = bench.second
         for text in ("generation: 1\n", on, "generation: 3\n"):
             engine.settings.path.write_text(text)
-            engine.reload()
+            await engine.reloads.reload("request")
             async with bench.client() as client:
                 body = {**CHAT, "user": "someone"}
                 answer = await client.post("/v1/chat/completions", json=body)
@@ -160,7 +167,7 @@ def test_a_reload_that_cannot_have_its_port_changes_nothing(
     make_bench: Any, fake_runtime: Any
 ) -> None:
     class Taken:
-        def open(self) -> None:
+        async def open(self) -> None:
             raise ListenError("cannot listen on 127.0.0.1 port 1")
 
         def close(self) -> None:
@@ -168,11 +175,11 @@ def test_a_reload_that_cannot_have_its_port_changes_nothing(
 
     bench = make_bench(flags=None, runtime=fake_runtime())
     bench.engine.http2_port = Taken()
-    on = "phase4_rollout:\n  http2_transport: {enabled: true, rollout_percentage: 100}\n"
+    on = f"generation: 2\n{ON}"
     before = bench.engine.settings
     before.path.write_text(on)
     with pytest.raises(ListenError):
-        bench.engine.reload()
+        asyncio.run(bench.engine.reloads.reload("request"))
     assert bench.engine.settings is before
     assert bench.engine.features.states["http2_transport"].percentage == 0
 

@@ -306,7 +306,7 @@ def test_a_flag_that_goes_off_takes_its_remedies_with_it(make_bench: Any) -> Non
 def test_what_cannot_go_back_is_said_and_the_rest_goes_on(
     make_bench: Any, fake_runtime: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    class Stuck(fake_runtime):  # type: ignore[misc]
+    class Stuck(fake_runtime):  # type: ignore[misc]  # a fixture, not a name
         async def scale(self, replicas: int) -> None:
             if replicas == 1:
                 raise RuntimeStartError("stuck at two")

@@ -1,0 +1,134 @@
+"""How a running engine comes to another configuration.
+
+By a signal, by a request, or because the file changed: the new one is read and validated in a
+thread, then takes the place of the old one in one step of the event loop. What cannot serve
+changes nothing, and is told.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal
+
+from engine.config import ConfigError
+from engine.server.settings import Seen, look
+from engine.server.sockets import ListenError
+
+if TYPE_CHECKING:
+    from engine.server.engine import Engine
+
+log = logging.getLogger("engine.server.reloading")
+
+#: How often the file is looked at.
+POLL_SECONDS: Final = 0.25
+
+Source = Literal["file", "request", "signal"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What came of the last reload.
+
+    Attributes:
+        reason: why it was refused, or what of the file was left out; None when all was taken.
+        at: seconds since 1970.
+    """
+
+    outcome: Literal["applied", "refused"]
+    source: Source
+    reason: str | None
+    at: float
+
+
+class FileChange:
+    """Tells when a file has become another one, by its place and its content.
+
+    The place counts with all links followed, so that a swapped link is a change, as in a
+    mounted ConfigMap. A change counts when two looks in a row have found it: an editor that
+    writes in place may be seen half-way, and half a file can be valid.
+    """
+
+    def __init__(self, path: Path, known: Seen) -> None:
+        self._path = path
+        self._known = self._found = known
+
+    def poll(self) -> bool:
+        """Look once. Whether there is a change that was not told yet. Reads the file: blocks."""
+        before, self._found = self._found, look(self._path)
+        settled = self._found == before != self._known
+        if settled:
+            self._known = self._found
+        return settled
+
+    def taken(self) -> None:
+        """The file as it is now is known by another way. Blocks."""
+        self._known = self._found = look(self._path)
+
+
+class Reloader:
+    """Owns the order of reloads: one at a time, each with its outcome.
+
+    Args:
+        wall: seconds since 1970.
+    """
+
+    def __init__(self, engine: "Engine", wall: Callable[[], float]) -> None:
+        self._engine = engine
+        self._wall = wall
+        self._turn = asyncio.Lock()
+        self._change = FileChange(engine.settings.path, engine.settings.seen)
+        self.last: Outcome | None = None
+
+    async def reload(self, source: Source) -> list[str]:
+        """Read the configuration again and swap it in; live streams keep their flags.
+
+        Returns:
+            Changed sections that take effect only at the next start.
+
+        Raises:
+            ConfigError, ListenError: the old configuration goes on serving.
+        """
+        async with self._turn:
+            try:
+                await asyncio.to_thread(self._change.taken)
+                return await self._swap(source)
+            except (ConfigError, ListenError) as error:
+                self._tell(source, "refused", str(error))
+                log.warning("reload refused, the old configuration serves on: %s", error)
+                raise
+
+    async def attempt(self, source: Source) -> None:
+        """As `reload`, where nobody waits for the outcome: it is logged and shown."""
+        with suppress(ConfigError, ListenError):
+            await self.reload(source)
+
+    async def watch(self) -> None:
+        """Reload whenever the file changes. Runs until cancelled."""
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            if await asyncio.to_thread(self._change.poll):
+                await self.attempt("file")
+
+    async def _swap(self, source: Source) -> list[str]:
+        engine = self._engine
+        old = engine.settings.config.generation
+        new, waiting, given = await asyncio.to_thread(engine.settings.reread)
+        await engine.switch(new)
+        reason = None
+        if given < old:
+            reason = f"generation {given} is below {old}: only lower percentages were taken"
+            log.warning("%s: %s", new.path, reason)
+        self._tell(source, "applied", reason)
+        log.info("reloaded %s at generation %d", new.path, new.config.generation)
+        if waiting:
+            log.warning("changed, but only a restart takes it over: %s", ", ".join(waiting))
+        return waiting
+
+    def _tell(
+        self, source: Source, outcome: Literal["applied", "refused"], reason: str | None
+    ) -> None:
+        self.last = Outcome(outcome=outcome, source=source, reason=reason, at=self._wall())
+        self._engine.metrics.reloaded(outcome)
