@@ -64,12 +64,7 @@ class Reuse:
 
     def segments(self, stream: Stream, known: list[int], skipped: int) -> list[list[int]]:
         """What a stream has to read, cut at the checkpoints that are worth a copy."""
-        request = stream.request
-        worth = (
-            self._checkpoints.worth(request.prompt, request.checkpoints)
-            if request.reuse_prefix
-            else []
-        )
+        worth = self._worth(stream) if stream.request.reuse_prefix else []
         stream.stops = [at for at in worth if at > skipped and not self.prefixes.covers(known[:at])]
         ends = [*stream.stops, len(known)]
         return [known[a:b] for a, b in zip([skipped, *stream.stops], ends, strict=True)]
@@ -81,10 +76,18 @@ class Reuse:
             self._store(generator, row, stream.known[:at])
 
     def keep_prompt(self, generator: Generator, row: int, stream: Stream) -> None:
-        """Store a prompt as soon as it is read, for streams that share its beginning."""
-        known = stream.known
-        if stream.request.reuse_prefix and worth_keeping(len(known)):
+        """Store a prompt as soon as it is read, for streams that share its beginning.
+
+        Where its turns say that nobody does, what is stored at its end is enough: each copy
+        costs some per cent of a prefill.
+        """
+        request, known = stream.request, stream.known
+        shared = not request.checkpoints or self._worth(stream)
+        if request.reuse_prefix and worth_keeping(len(known)) and shared:
             self._store(generator, row, known)
+
+    def _worth(self, stream: Stream) -> list[int]:
+        return self._checkpoints.worth(stream.request.prompt, stream.request.checkpoints)
 
     def _store(self, generator: Generator, row: int, known: list[int]) -> None:
         if not self.prefixes.covers(known):

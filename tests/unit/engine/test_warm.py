@@ -236,6 +236,16 @@ def test_a_prompt_that_was_announced_and_then_submitted_was_seen_once() -> None:
     assert stage.adapter._streams[1].stops == []
 
 
+def test_a_prompt_whose_turns_nobody_shares_is_stored_once_at_its_end() -> None:
+    stage = Stage()
+    stage.adapter.submit(request(1, FIRST, reuse_prefix=True, checkpoints=[40]))
+    while not stage.step().tokens:
+        pass
+    assert stage.adapter.prefix_bytes == 0
+    stage.settle()
+    assert stage.read_by(request(2, [*HALF, 9, 9], reuse_prefix=True)) == 2
+
+
 def test_a_checkpoint_that_two_prompts_share_is_stored_before_the_first_has_been_read() -> None:
     system = prompt_of(9, 100)
     stage = Stage(prefill_rows=1, max_rows=1)
