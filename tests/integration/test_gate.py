@@ -45,24 +45,28 @@ def run_gate(folder: Path, *arguments: str) -> tuple[int, dict[str, Any], str]:
 
 #: Each takes most of a minute: a run of errors and a slow one always, the others unscaled.
 FAULTS = [
-    ("errors=0.02", "error_rate", "rollback"),
-    ("ttft=2", "ttft_p95_vs_control", "hold"),
+    ("errors=0.02", "error_rate", "rollback", "every"),
+    ("ttft=2", "ttft_p95_vs_control", "hold", "ttft_pipeline"),
 ]
 if os.environ.get("PHASE5_FULL"):
     FAULTS += [
-        ("none", "error_rate", "promote"),
-        ("cut=0.02", "no_lost_stream", "rollback"),
+        ("none", "error_rate", "promote", "every"),
+        ("ttft=2", "ttft_p95_vs_control", "hold", "every"),
+        ("cut=0.02", "no_lost_stream", "rollback", "every"),
     ]
 
 
-@pytest.mark.parametrize(("fault", "criterion", "expected"), FAULTS)
+@pytest.mark.parametrize(("fault", "criterion", "expected", "flags"), FAULTS)
 def test_a_spoiled_engine_never_promotes(
-    fault: str, criterion: str, expected: str, tmp_path: Path
+    fault: str, criterion: str, expected: str, flags: str, tmp_path: Path
 ) -> None:
     command = f"{sys.executable} {FAULTY} --fault {fault}"
     folder = project(tmp_path, criterion, "tests_green")
     status, verdict, output = run_gate(
-        folder, f"--phase5-engine-command={command}", "--phase5-model=tiny"
+        folder,
+        f"--phase5-engine-command={command}",
+        f"--phase5-flags={flags}",
+        "--phase5-model=tiny",
     )
     (found,) = [row for row in verdict["criteria"] if row["id"] == criterion]
     assert found["outcome"] == ("pass" if fault == "none" else "fail"), output
