@@ -35,6 +35,7 @@ class RunReport:
     connections: int | None = None  #: opened over the run, where the driver can count them
     stopped_at: int | None = None  #: the block after which the plan's stop rule held
     stop_reason: str = ""
+    faults: tuple[str, ...] = ()  #: what the driver itself found wrong with a complete run
 
 
 def write_report(path: Path, report: RunReport) -> None:
@@ -54,7 +55,8 @@ def read_report(path: Path) -> RunReport:
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
         check_schema(fields.pop("schema", None), REPORT_SCHEMA)
-        return RunReport(**fields)
+        found = tuple(fields.pop("faults", ()))
+        return RunReport(faults=found, **fields)
     except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"{path.name}: not a run report: {error}") from error
 
@@ -63,6 +65,7 @@ def faults(plan: Plan, samples: Sequence[Sample], report: RunReport) -> Iterator
     """The reasons why this run is invalid; none when it may be judged."""
     if not report.complete:
         yield f"generator stopped early: {report.reason}"
+    yield from report.faults
     yield from _row_fault(plan, samples, report)
     yield from _drop_fault(plan, samples, report)
     sent = [sample for sample in samples if sample.sent is not None]

@@ -13,7 +13,6 @@ from typing import Final
 
 from gates.samples import Sample, read_rows
 from pytest_phase5.load.checks import faults, read_report
-from pytest_phase5.load.locust_driver import run_locust
 from pytest_phase5.load.plan import Plan, read_plan, write_plan
 from pytest_phase5.load.progress import PROGRESS_FILE, Progress, ProgressReader
 from pytest_phase5.load.self_check import Calibration, Load, calibrated, load_of
@@ -22,6 +21,9 @@ PLAN_FILE: Final = "plan.json"
 ROWS_FILE: Final = "samples.jsonl"
 REPORT_FILE: Final = "samples.json"
 LOG_FILE: Final = "generator.log"
+#: The drivers: programs with one contract, which the first of them describes.
+GENERATOR: Final = "pytest_phase5.load.generator"
+LOCUST: Final = "pytest_phase5.load.locust_driver"
 #: Seconds between two looks at a run under way.
 LOOK: Final = 0.2
 #: Seconds for a stopped child to write its rows before it is killed.
@@ -89,8 +91,7 @@ def _carry_out(
     write_plan(folder / PLAN_FILE, plan)
     started = datetime.now(UTC).isoformat()
     watch = _watcher(folder, on_progress)
-    run = run_locust if plan.driver == "locust" else _run_generator
-    status = run(plan, folder, watch)
+    status = _run_child(plan, folder, watch)
     watch()
     return _result(plan, folder, status, started)
 
@@ -132,9 +133,10 @@ def _watcher(folder: Path, on_progress: Callable[[Progress], None] | None) -> Ca
     return watch
 
 
-def _run_generator(plan: Plan, folder: Path, watch: Callable[[], None]) -> int:
-    """Run the asyncio generator to its end; its exit status, negative for a signal."""
-    command = [sys.executable, "-P", "-m", "pytest_phase5.load.generator"]
+def _run_child(plan: Plan, folder: Path, watch: Callable[[], None]) -> int:
+    """Run the plan's driver to its end; its exit status, negative for a signal."""
+    module = LOCUST if plan.driver == "locust" else GENERATOR
+    command = [sys.executable, "-P", "-m", module]
     with (folder / LOG_FILE).open("wb") as log:
         child = subprocess.Popen(  # noqa: S603 - our own module, and two paths of ours
             [*command, str(folder / PLAN_FILE), str(folder / ROWS_FILE)],

@@ -18,6 +18,10 @@ CHAT_PATH: Final = "/v1/chat/completions"
 TIMEOUT: Final = 30.0
 #: Open requests at once; below the usual limit of 1,024 open files of a process.
 MAX_IN_FLIGHT: Final = 512
+#: Seconds that a master waits for its workers on other machines.
+WORKER_WAIT: Final = 60.0
+#: Where a master listens for them: Locust's own default.
+MASTER_PORT: Final = 5557
 #: Share of a judged limit that the generator may be late by: what it adds must not decide.
 LAG_SHARE: Final = 0.05
 #: The smallest limit of the SLOs, in seconds.
@@ -78,6 +82,41 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Fleet:
+    """Who shares the sending of a Locust run: processes here, or workers on other machines.
+
+    With `workers` this machine only leads: it waits for so many at `bind` and `port`, and
+    they send. Else `processes` here share the schedule.
+
+    Raises:
+        ValueError: for both, none, or numbers that mean nothing.
+    """
+
+    processes: int = 1
+    workers: int = 0
+    bind: str = "127.0.0.1"  #: where the master listens; `*` for everywhere
+    port: int = MASTER_PORT
+    wait: float = WORKER_WAIT  #: seconds until all workers must be there
+
+    def __post_init__(self) -> None:
+        """Refuse a fleet that cannot be."""
+        if self.processes < 1 or self.workers < 0 or (self.workers and self.processes > 1):
+            raise ValueError(
+                f"fleet: {self.processes} processes, {self.workers} workers;"
+                " allowed: 1 process or more, or 1 worker or more"
+            )
+        if not (0 < self.port < 65_536 and isfinite(self.wait) and self.wait > 0):  # noqa: PLR2004 - ports
+            raise ValueError(
+                f"fleet: port {self.port}, wait {self.wait}; allowed: 1 to 65535, more than zero"
+            )
+
+    @property
+    def shares(self) -> int:
+        """Among how many the schedule is divided."""
+        return self.workers or self.processes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
     """A stretch of requests to one arm.
 
@@ -127,6 +166,7 @@ class Plan:
     driver: Driver = "http1"
     ca_file: str | None = None  #: certificates that an `https` target is checked against
     stop: StopRule | None = None
+    fleet: Fleet = Fleet()  #: of the driver `locust`
 
     def __post_init__(self) -> None:
         """Refuse a plan that cannot run."""
@@ -138,6 +178,7 @@ class Plan:
             raise ValueError(f"plan: driver {self.driver!r}; allowed: {', '.join(DRIVERS)}")
         if self.stop is not None and self.closed:
             raise ValueError("plan: a stop rule in a closed run; allowed: in an open one")
+        self._check_fleet()
         for name in ("timeout", "max_in_flight", "lag_limit"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"plan: {name} {getattr(self, name)}; allowed: more than zero")
@@ -162,7 +203,8 @@ class Plan:
         last = max(shot.due for block in self.shots() for shot in block)
         # Between steps the last answer of each is waited for.
         pauses = len(self.blocks) if self.stop is not None else 1
-        return last + pauses * self.timeout + SLACK
+        wait = self.fleet.wait if self.fleet.workers else 0
+        return last + pauses * self.timeout + SLACK + wait
 
     def shots(self) -> Iterator[tuple[Shot, ...]]:
         """The requests of each block in order, numbered over the measured ones."""
@@ -181,6 +223,15 @@ class Plan:
             )
             if not block.warmup:
                 index, number = index + len(block.requests), number + 1
+
+    def _check_fleet(self) -> None:
+        """Processes share nothing while they send: what needs all samples needs one process."""
+        if self.driver == "locust" and self.stop is not None:
+            raise ValueError("plan: a stop rule with driver 'locust'; allowed: http1, http2")
+        if self.fleet.shares > 1 and self.closed:
+            raise ValueError(f"plan: closed, {self.fleet.shares} senders; allowed: 1")
+        if self.fleet != Fleet() and self.driver != "locust":
+            raise ValueError(f"plan: a fleet with driver {self.driver!r}; allowed: locust")
 
     def _closed_worst(self) -> float:
         turns = sum(ceil(len(block.requests) / block.concurrency) for block in self.blocks)
@@ -205,7 +256,9 @@ def read_plan(path: Path) -> Plan:
         check_schema(document.pop("schema", None), PLAN_SCHEMA)
         blocks = tuple(_block(block) for block in document.pop("blocks"))
         stop = document.pop("stop", None)
-        return Plan(blocks=blocks, stop=StopRule(**stop) if stop else None, **document)
+        fleet = Fleet(**document.pop("fleet", {}))
+        rule = StopRule(**stop) if stop else None
+        return Plan(blocks=blocks, stop=rule, fleet=fleet, **document)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"{path.name}: not a plan: {error}") from error
 
