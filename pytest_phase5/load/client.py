@@ -4,13 +4,11 @@ import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
-from typing import Any, Final, Protocol, Self
+from typing import Any, Protocol, Self
 
 import aiohttp
 
-#: Seconds that an idle connection is kept: less than the 5 s of the least patient servers, so
-#: that a request never meets a connection that its server is just closing.
-KEEP_ALIVE: Final = 2.0
+from pytest_phase5.load.ticket import KEEP_ALIVE
 
 
 class TransportError(Exception):

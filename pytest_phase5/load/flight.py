@@ -1,62 +1,22 @@
 """One request, from its scheduled time to its sample."""
 
 import asyncio
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import inf
 
 from gates.samples import Outcome, Sample
-from pytest_phase5.load.answer import OK, Answer, BodyAnswer, Ending, Facts, StreamAnswer, refusal
+from pytest_phase5.load.answer import OK, Ending, refusal
 from pytest_phase5.load.client import Client, Response, TransportError
-from pytest_phase5.load.plan import LeaveAfter, Plan, Shot
-
-KEY_HEADER = "X-Phase5-Key"
-FLAGS_HEADER = "X-Phase5-Flags"
-REQUEST_ID_HEADER = "X-Request-Id"
-READY_PATH = "/readyz"
-ERRORS = frozenset({Outcome.FAILED, Outcome.CUT})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ticket:
-    """A shot made ready to send, so that nothing is encoded while time counts."""
-
-    shot: Shot
-    base: str
-    body: bytes
-    stream: bool
-
-    @classmethod
-    def of(cls, plan: Plan, shot: Shot, models: Mapping[str, str]) -> "Ticket":
-        """The ticket of a shot; `models` are those that the arms serve, where one was asked."""
-        served = {"model": models[shot.arm]} if shot.arm in models else {}
-        return cls(
-            shot=shot,
-            base=plan.targets[shot.arm].rstrip("/"),
-            body=json.dumps({**served, **shot.request.body}).encode(),
-            stream=bool(shot.request.body.get("stream")),
-        )
-
-
-@dataclass(slots=True, kw_only=True)
-class Seen:
-    """What is known of a request under way."""
-
-    sent: float
-    status: int | None = None
-    flags: str | None = None
-    protocol: str | None = None
-    request_id: str | None = None
-    end: float | None = None  #: only where the request went on after its answer ended
-    answer: Answer | None = None
-
-    def broken(self, reason: str) -> Ending:
-        """How it counts when the connection breaks: whole, failed by its own word, or cut."""
-        if self.answer is None:
-            return Ending(Outcome.FAILED, reason)
-        ending = self.answer.ending()
-        return Ending(Outcome.CUT, reason) if ending.outcome is Outcome.CUT else ending
+from pytest_phase5.load.ticket import (
+    ERRORS,
+    READY_PATH,
+    Seen,
+    Ticket,
+    has_enough,
+    left,
+    sample_of,
+)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -112,21 +72,18 @@ class Flights:
 
     async def _exchange(self, ticket: Ticket, seen: Seen) -> Ending:
         request = ticket.shot.request
-        headers = {"Content-Type": "application/json", KEY_HEADER: request.key}
-        async with self.client.post(ticket.base + request.path, ticket.body, headers) as response:
-            seen.status = response.status
-            seen.protocol = response.protocol
-            seen.flags = response.headers.get(FLAGS_HEADER)
-            seen.request_id = response.headers.get(REQUEST_ID_HEADER)
+        url = ticket.base + request.path
+        async with self.client.post(url, ticket.body, ticket.headers) as response:
+            seen.head(response.status, response.headers.get, response.protocol)
             if response.status != OK:
                 seen.end = self.clock()
                 return await self._refused(ticket, response)
-            seen.answer = StreamAnswer() if ticket.stream else BodyAnswer()
+            seen.answer = answer = ticket.answer()
             async for data in response.chunks():
-                seen.answer.feed(data, self.clock())
-                if _has_enough(request.leave_after, seen.answer):
-                    return left(f"{seen.answer.facts.pieces} tokens")
-            return seen.answer.ending()
+                answer.feed(data, self.clock())
+                if has_enough(request.leave_after, answer):
+                    return left(f"{answer.facts.pieces} tokens")
+            return answer.ending()
 
     async def _refused(self, ticket: Ticket, response: Response) -> Ending:
         retry_after = "Retry-After" in response.headers
@@ -149,41 +106,7 @@ class Flights:
     def _record(
         self, ticket: Ticket, scheduled: float, seen: Seen, ending: Ending, end: float | None
     ) -> None:
-        shot = ticket.shot
-        if shot.index is None or shot.block is None:
-            return  # warm-up
-        facts = seen.answer.facts if seen.answer else Facts()
-        dropped = ending.outcome is Outcome.DROPPED
-        self.samples.append(
-            Sample(
-                index=shot.index,
-                arm=shot.arm,
-                block=shot.block,
-                scheduled=scheduled,
-                sent=None if dropped else seen.sent,
-                first_token=facts.first_token,
-                end=end,
-                outcome=ending.outcome,
-                status=seen.status,
-                finish_reason=facts.finish_reason,
-                prompt_tokens=facts.prompt_tokens,
-                output_tokens=facts.output_tokens,
-                flags=seen.flags,
-                protocol=None if dropped else seen.protocol or self.client.protocol,
-                request_id=seen.request_id or facts.request_id,
-                error=ending.error,
-                kind=shot.request.kind,
-            )
-        )
-
-
-def left(after: str) -> Ending:
-    """How a request counts whose client left on purpose."""
-    return Ending(Outcome.CANCELLED, f"left after {after}")
-
-
-def _has_enough(leave: LeaveAfter | None, answer: Answer) -> bool:
-    """Whether the client leaves now. One who meets the end has stayed."""
-    if leave is None or leave.tokens is None or answer.has_ended:
-        return False
-    return answer.facts.pieces >= leave.tokens and answer.ending().outcome is Outcome.CUT
+        seen.protocol = seen.protocol or self.client.protocol
+        sample = sample_of(ticket, scheduled, seen, ending, end)
+        if sample is not None:
+            self.samples.append(sample)

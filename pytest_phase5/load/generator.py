@@ -27,11 +27,12 @@ from typing import Any, NoReturn
 from gates.samples import Sample, write_rows
 from pytest_phase5.load.checks import RunReport, write_report
 from pytest_phase5.load.client import AiohttpClient, Client
-from pytest_phase5.load.flight import Flights, Ticket
+from pytest_phase5.load.flight import Flights
 from pytest_phase5.load.models import TargetError, served_models
 from pytest_phase5.load.plan import Plan, read_plan
 from pytest_phase5.load.progress import PROGRESS_FILE, Progress, write_progress
 from pytest_phase5.load.steps import StopRule
+from pytest_phase5.load.ticket import Ticket
 
 Tickets = Sequence[tuple[Ticket, ...]]  #: those of each block
 

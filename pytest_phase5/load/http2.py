@@ -18,7 +18,8 @@ from pyreqwest.client import ClientBuilder
 from pyreqwest.exceptions import DetailedPyreqwestError
 from pyreqwest.response import Response as Answered
 
-from pytest_phase5.load.client import KEEP_ALIVE, Response, TransportError
+from pytest_phase5.load.client import Response, TransportError
+from pytest_phase5.load.ticket import KEEP_ALIVE
 
 #: How the last of a chain of causes begins, and the reason that a sample gets. The rest of
 #: the message is left out: a server can write into it.

@@ -4,7 +4,7 @@ Nothing here sends or waits, so that drivers on asyncio and on gevent count alik
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -64,11 +64,11 @@ class Seen:
     end: float | None = None  #: only where the request went on after its answer ended
     answer: Answer | None = None
 
-    def head(self, status: int, headers: Mapping[str, str], protocol: str) -> None:
-        """Take what came before the body."""
+    def head(self, status: int, header: Callable[[str], str | None], protocol: str) -> None:
+        """Take what came before the body; `header` gives one by its name, in any case."""
         self.status, self.protocol = status, protocol
-        self.flags = headers.get(FLAGS_HEADER)
-        self.request_id = headers.get(REQUEST_ID_HEADER)
+        self.flags = header(FLAGS_HEADER)
+        self.request_id = header(REQUEST_ID_HEADER)
 
     def broken(self, reason: str) -> Ending:
         """How it counts when the connection breaks: whole, failed by its own word, or cut."""

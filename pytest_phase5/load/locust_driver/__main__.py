@@ -36,10 +36,9 @@ from pytest_phase5.load.locust_driver.stops import Stops
 from pytest_phase5.load.locust_driver.tree import GRACE, Tree
 from pytest_phase5.load.models import TargetError, served_models
 from pytest_phase5.load.plan import Plan, read_plan, write_plan
-from pytest_phase5.load.progress import write_progress
+from pytest_phase5.load.progress import PROGRESS_FILE, write_progress
 
 FOLDER: Final = "locust"
-PROGRESS_FILE: Final = "progress.jsonl"
 #: Seconds between two looks at processes that run.
 LOOK: Final = 0.2
 
@@ -126,7 +125,7 @@ async def _with_models(plan: Plan) -> Plan:
     """The plan with a model in every request, so that Locust's processes need not ask."""
     from pytest_phase5.load.client import AiohttpClient
 
-    async with AiohttpClient() as client:
+    async with AiohttpClient(plan.ca_file) as client:
         models = await served_models(client, plan)
     blocks = tuple(
         replace(
@@ -162,17 +161,24 @@ def work(address: str, processes: int) -> int:
 def main(arguments: Sequence[str]) -> int:
     """Run the plan of the command line, or work for another machine."""
     try:
-        if arguments[:1] == ["worker"] and len(arguments) in (2, 3):
-            return work(arguments[1], int(arguments[2]) if arguments[2:] else 1)
-        if len(arguments) != 2:  # noqa: PLR2004 - PLAN and OUT
-            raise UsageError(
-                "usage: python -P -m pytest_phase5.load.locust_driver PLAN OUT"
-                " | worker HOST:PORT [PROCESSES]"
-            )
-        return 0 if run(read_plan(Path(arguments[0])), Path(arguments[1])).complete else 1
+        return _main(arguments)
     except (OSError, ValueError, TargetError, UsageError) as error:
         _say(f"locust driver: {error}")
         return 2
+
+
+def _main(arguments: Sequence[str]) -> int:
+    match arguments:
+        case ["worker", address]:
+            return work(address, 1)
+        case ["worker", address, processes]:
+            return work(address, int(processes))
+        case [plan, out]:
+            return 0 if run(read_plan(Path(plan)), Path(out)).complete else 1
+    raise UsageError(
+        "usage: python -P -m pytest_phase5.load.locust_driver PLAN OUT"
+        " | worker HOST:PORT [PROCESSES]"
+    )
 
 
 def _free_port() -> int:

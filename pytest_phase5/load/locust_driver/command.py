@@ -15,6 +15,7 @@ from pytest_phase5.load.plan import Fleet
 INTERPRETER_VARIABLE: Final = "PHASE5_LOCUST"
 LOCUSTFILE: Final = Path(__file__).with_name("locustfile.py")
 _LOOPBACK: Final = "127.0.0.1"
+_EVERYWHERE: Final = ("*", "0.0.0.0", "::")  # noqa: S104 - compared with, not bound to
 #: Of ours, what the locustfile imports.
 _PACKAGES: Final = ("pytest_phase5", "gates")
 #: Environment that would enter the children: Locust's own options, and coverage tools.
@@ -77,12 +78,8 @@ def worker_command(python: str, host: str, port: int, processes: int) -> list[st
 
 def invitation(fleet: Fleet) -> str:
     """What to run on each of the other machines, for people to copy."""
-    where = (
-        f"MASTER:{fleet.port}"
-        if fleet.bind in {"*", "0.0.0.0", "::"}
-        else f"{fleet.bind}:{fleet.port}"
-    )  # noqa: S104, E501 - compared with, not bound to
-    return f"python -P -m pytest_phase5.load.locust_driver worker {where}"
+    host = "MASTER" if fleet.bind in _EVERYWHERE else fleet.bind
+    return f"python -P -m pytest_phase5.load.locust_driver worker {host}:{fleet.port}"
 
 
 def child_environment(

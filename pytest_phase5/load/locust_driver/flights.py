@@ -79,7 +79,7 @@ class Flights:
         request = ticket.shot.request
         target = self.targets[ticket.base]
         with target.post(request.path, ticket.body, ticket.headers) as response:
-            seen.head(response.status, response.headers, "h1")
+            seen.head(response.status, response.headers.get, "h1")
             if response.status != OK:
                 seen.end = self.clock()
                 response.read()

@@ -43,8 +43,8 @@ class Hand:
         self._dealt: AsyncResult[dict[str, Any]] = AsyncResult()
         self._started: AsyncResult[float] = AsyncResult()
         self._share: Share | None = None
-        self._runner.register_message(DEAL, lambda environment, msg: self._dealt.set(msg.data))
-        self._runner.register_message(GO, lambda environment, msg: self._go(msg.data))
+        self._runner.register_message(DEAL, lambda msg, **_: self._dealt.set(msg.data))
+        self._runner.register_message(GO, lambda msg, **_: self._go(msg.data))
 
     def pump(self) -> None:
         """Ask for a share, walk it, and say so; the master ends Locust."""

@@ -49,7 +49,6 @@ class Pump(User):  # type: ignore[misc]  # Locust's metaclass is not annotated
 ROLES: Final[dict[Environment, Role]] = {}
 
 
-@events.init.add_listener
 def _begin(environment: Environment, runner: Runner, **_: Any) -> None:
     named = os.environ.get(PLAN_VARIABLE)
     plan = Path(named) if named else None
@@ -62,7 +61,6 @@ def _begin(environment: Environment, runner: Runner, **_: Any) -> None:
         ROLES[environment] = role(environment, plan)
 
 
-@events.quitting.add_listener
 def _quit(environment: Environment, **_: Any) -> None:
     ROLES[environment].stop("Locust was stopped")
     if environment.runner.exceptions or log.unhandled_greenlet_exception:
@@ -85,5 +83,7 @@ def _await_owner() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+events.init.add_listener(_begin)
+events.quitting.add_listener(_quit)
 _hold_leash()
 os.register_at_fork(after_in_child=_hold_leash)

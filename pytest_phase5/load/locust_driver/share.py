@@ -73,7 +73,7 @@ class Share:
             self._end(self._trouble)
 
     def stop(self, reason: str) -> None:
-        """End the share now; requests under way are recorded as cancelled. Later calls do nothing."""
+        """End the share, if it is not over; what is under way is recorded as cancelled."""
         if self._over:
             return
         self._over = True  # the walk, if there is one, sends no more
@@ -128,6 +128,7 @@ class Share:
             self._tell()
 
     def _tell(self) -> None:
+        gc.collect(1)  # what is young: a little each time, where hours of it would be much
         flights = self._flights
         self._desk.progress(
             Progress(
@@ -178,7 +179,7 @@ def _context(plan: Plan) -> SSLContext | None:
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
-    """Nothing that exists now becomes garbage meanwhile; what is made then is small."""
+    """Nothing that exists now becomes garbage meanwhile; what is made then `_tell` collects."""
     gc.collect()
     gc.freeze()
     gc.disable()
