@@ -12,7 +12,7 @@ a lag is only part of the error.
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from math import ceil
 from pathlib import Path
@@ -20,7 +20,7 @@ from statistics import median
 from typing import Final
 
 from gates.samples import Outcome, Sample
-from pytest_phase5.load.plan import LAG_SHARE, Driver, Plan
+from pytest_phase5.load.plan import LAG_SHARE, Driver, Fleet, Plan
 from pytest_phase5.load.plans import open_loop, streams
 from pytest_phase5.load.stub_process import StubError, running_stub
 from pytest_phase5.load.workload import Workload
@@ -47,6 +47,7 @@ class Load:
     driver: Driver
     closed: bool
     level: int  #: requests per second, or streams when closed
+    processes: int = 1  #: that share it
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +74,12 @@ class Calibration:
 
 
 def load_of(plan: Plan) -> Load:
-    """The load of a plan at its height."""
+    """The load of a plan at its height, or the part of it that one other machine has to bear."""
     if plan.closed:
         return Load(plan.driver, closed=True, level=max(b.concurrency for b in plan.blocks))
     due = sorted(shot.due for shot in chain.from_iterable(plan.shots()))
-    return Load(plan.driver, closed=False, level=_rounded(peak_rate(due)))
+    level = _rounded(ceil(peak_rate(due) / max(1, plan.fleet.workers)))
+    return Load(plan.driver, closed=False, level=level, processes=plan.fleet.processes)
 
 
 def peak_rate(due: Sequence[float]) -> int:
@@ -173,7 +175,7 @@ def _plan(load: Load, url: str) -> Plan:
             driver=load.driver,
         )
     rate = max(load.level, ceil(LEAST / SECONDS))
-    return open_loop(
+    plan = open_loop(
         url,
         rate=rate,
         requests=ceil(rate * SECONDS),
@@ -183,3 +185,4 @@ def _plan(load: Load, url: str) -> Plan:
         driver=load.driver,
         warmup=ceil(rate * ANSWER),  # so that the measured ones meet all streams there are
     )
+    return replace(plan, fleet=Fleet(processes=load.processes))

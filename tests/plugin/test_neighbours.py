@@ -94,6 +94,13 @@ def test_locust(project: Any) -> None:
     assert project.gate(processes=True).ret == 0
 
 
+def test_a_project_that_defines_host_itself_runs_without_locusts_plugin(project: Any) -> None:
+    taken = "def pytest_addoption(parser):\n    parser.addoption('--host')\n"
+    ini(project, "-p no:asyncio -p no:cov -p no:locust")
+    project.write(test_it=ANSWERS, conftest=taken)
+    assert project.gate("--host=here", processes=True).ret == 0
+
+
 def test_stopping_early_under_xdist_holds(project: Any) -> None:
     project.write(test_it=ANSWERS.replace("    pass", "    assert False"))
     assert project.gate("-n1", "--maxfail=1", processes=True).ret != 0

@@ -91,8 +91,9 @@ class ProgressSum:
 
 
 def _incomplete(parts: Sequence[Part], wanted: Sequence[int | None]) -> Iterator[str]:
-    """The master's word first: it says what went wrong, the others only that they ended."""
-    yield from dict.fromkeys(part.reason for part in parts if part.reason)
+    """A master's word counts: it says what went wrong, the others only that they ended."""
+    leading = [part.reason for part in parts if part.share is None and part.reason]
+    yield from leading or dict.fromkeys(part.reason for part in parts if part.reason)
     missing = [share for share in wanted if share not in {part.share for part in parts}]
     for share in missing:
         yield "the master left no report" if share is None else f"process {share} left no report"
