@@ -4,6 +4,7 @@ A fork shares the master's clock and folder. A hand on another machine gets the 
 share, counts from when the start arrives, and sends its rows in its reports.
 """
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -63,7 +64,8 @@ class Hand:
         plan, share = self._plan, int(deal["share"])
         desk: Desk
         if plan is None:
-            plan = Path("plan.json")  # in the folder of this run on this machine
+            # In this machine's folder of the run, which its processes share.
+            plan = Path(f"plan-{os.getpid()}.json")
             plan.write_text(deal["plan"], encoding="utf-8")
             desk = MailDesk(self._environment)
         else:
