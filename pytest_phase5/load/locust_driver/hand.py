@@ -49,7 +49,7 @@ class Hand:
 
     def pump(self) -> None:
         """Ask for a share, walk it, and say so; the master ends Locust."""
-        self._runner.send_message(HELLO, {"family": FAMILY})
+        self._runner.send_message(HELLO, {"family": FAMILY, "pid": os.getpid()})
         deal = self._dealt.get()
         self._share = self._prepared(deal)
         self._runner.send_message(READY, None)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import gevent
+import psutil
 from locust.env import Environment
 from locust.rpc import Message
 from locust.runners import STATE_MISSING, MasterRunner
@@ -29,7 +30,7 @@ _LOOK: Final = 0.5
 class Member:
     """One hand, as the master knows it."""
 
-    fork: bool  #: of this process, on this machine
+    fork: psutil.Process | None  #: None: on another machine
     share: int | None = None
     desk: FileDesk | None = None  #: the files of one on another machine
     ready: bool = False
@@ -58,7 +59,8 @@ class Head:
     def _hello(self, environment: Environment, msg: Message) -> None:  # noqa: ARG002 - Locust's names
         if len(self._members) == self._expected or self._over:
             return  # one too many has nothing to do
-        self._members[msg.node_id] = Member(fork=msg.data["family"] == FAMILY)
+        fork = psutil.Process(msg.data["pid"]) if msg.data["family"] == FAMILY else None
+        self._members[msg.node_id] = Member(fork)
         if len(self._members) == self._expected:
             self._deal()
 
@@ -66,7 +68,7 @@ class Head:
         for share, (node, member) in enumerate(sorted(self._members.items())):
             member.share = share
             data: dict[str, Any] = {"share": share, "shares": self._expected}
-            if not member.fork:
+            if member.fork is None:
                 member.desk = FileDesk(self._plan.parent, share)
                 data["plan"] = self._plan.read_text(encoding="utf-8")
             self._runner.send_message(DEAL, data, node)
@@ -103,11 +105,17 @@ class Head:
         while not self._over:
             gevent.sleep(_LOOK)
             for node, member in self._members.items():
-                client = self._runner.clients.get(node)
-                if not member.done and (client is None or client.state == STATE_MISSING):
+                if not member.done and self._is_gone(node, member):
                     self._end(f"worker {member.share} of {self._expected} left")
                     gevent.spawn(self._runner.quit)
                     return
+
+    def _is_gone(self, node: str, member: Member) -> bool:
+        """Locust knows by missing heartbeats, after some seconds; of a fork we know at once."""
+        if member.fork is not None and _is_dead(member.fork):
+            return True
+        client = self._runner.clients.get(node)
+        return client is None or client.state == STATE_MISSING
 
     def _end(self, reason: str) -> None:
         if self._over:
@@ -122,3 +130,10 @@ class Head:
             origin=self._origin,
         )
         write_part(self._plan.parent, part)
+
+
+def _is_dead(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
