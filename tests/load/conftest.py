@@ -1,3 +1,4 @@
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,3 +19,16 @@ def stub(tmp_path: Path) -> Iterator[StubProcess]:
     """The calibrated stub with a log of its own."""
     with running_stub(tmp_path / "stub.jsonl") as process:
         yield process
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, Path]:
+    """A certificate for this machine that signs itself, and its key."""
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1"
+    named = "-subj /CN=localhost -addext subjectAltName=IP:127.0.0.1"
+    server = "-addext basicConstraints=critical,CA:FALSE"
+    files = ["-out", str(cert), "-keyout", str(key)]
+    made = [*command.split(), *named.split(), *server.split(), *files]
+    subprocess.run(made, check=True, capture_output=True)
+    return cert, key

@@ -1,6 +1,5 @@
 """What is particular to HTTP/2: one connection, and how it ends."""
 
-import subprocess
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -89,19 +88,6 @@ def test_nobody_there_is_a_failure(tmp_path: Path) -> None:
     assert {(s.outcome, s.status, s.error) for s in result.samples} == {
         (Outcome.FAILED, None, "ConnectError")
     }
-
-
-@pytest.fixture
-def certificate(tmp_path: Path) -> tuple[Path, Path]:
-    """A certificate for this machine that signs itself, and its key."""
-    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1"
-    named = "-subj /CN=localhost -addext subjectAltName=IP:127.0.0.1"
-    server = "-addext basicConstraints=critical,CA:FALSE"
-    files = ["-out", str(cert), "-keyout", str(key)]
-    made = [*command.split(), *named.split(), *server.split(), *files]
-    subprocess.run(made, check=True, capture_output=True)
-    return cert, key
 
 
 @pytest.mark.parametrize(

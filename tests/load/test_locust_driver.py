@@ -168,9 +168,10 @@ def assert_no_text_leaked(plan: Plan, folder: Path) -> None:
     assert "secret" not in written  # what the stub's error event says
 
 
-def test_a_closed_plan_keeps_its_concurrency_whatever_locust_is_told_elsewhere(
-    stub: StubProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_closed_plan_over_tls_keeps_its_concurrency_whatever_locust_is_told_elsewhere(
+    tmp_path: Path, certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    cert, key = certificate
     other = tmp_path / "other-python"
     other.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n', encoding="utf-8")
     other.chmod(0o755)
@@ -178,11 +179,13 @@ def test_a_closed_plan_keeps_its_concurrency_whatever_locust_is_told_elsewhere(
     monkeypatch.setenv("LOCUST_RUN_TIME", "1ms")
     (tmp_path / ".locust.conf").write_text("tags = nothing\n", encoding="utf-8")
     monkeypatch.setenv("HOME", str(tmp_path))
-    plan = streams(
-        stub.url(), concurrency=3, requests=18, seed=1, driver="locust", lag_limit=ANY_LAG,
-        workload=replace(SHORT, model=None),
-    )  # fmt: skip
-    result = run_plan(plan, tmp_path / "run")
+    with running_stub(tmp_path / "stub.jsonl", cert=cert, key=key) as stub:
+        plan = streams(
+            stub.url(), concurrency=3, requests=18, seed=1, driver="locust", lag_limit=ANY_LAG,
+            workload=replace(SHORT, model=None), ca_file=str(cert),
+        )  # fmt: skip
+        assert plan.targets["treatment"].startswith("https://")
+        result = run_plan(plan, tmp_path / "run")
     assert result.valid, result.invalid_reason
     spans = [(s.sent, s.end) for s in result.samples if s.sent is not None and s.end is not None]
     assert len(spans) == 18
