@@ -10,11 +10,15 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import pytest
 import yaml
 from annotated_types import Ge, Gt, Le
+from prometheus_client import CollectorRegistry, generate_latest
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from engine.config import Config, SloPolicy
+from engine.config import Config, SloPolicy, load_config, packaged
 from engine.core.flags import FLAGS, assigned, bucket
+from engine.server.connecting import register_connections
+from engine.server.connections import Connections
+from engine.server.listeners import CONNECTION_STREAMS
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -99,7 +103,36 @@ def test_the_reference_names_no_key_that_is_not_there() -> None:
     assert set(DOCUMENTED) == {documented_as(key) for key in MODEL}
 
 
-VECTORS = list(rows(CONFIGURATION / "feature-flags.md", 4))
+#: The tables with four columns: what is shipped, then the vectors.
+FOUR = list(rows(CONFIGURATION / "feature-flags.md", 4))
+SHIPPED = [row for row in FOUR if row[1] in ("true", "false")]
+VECTORS = [row for row in FOUR if row not in SHIPPED]
+
+
+def test_the_flags_page_tells_what_is_shipped() -> None:
+    """D22: the page called flags stable at 100 % that the configuration had disabled."""
+    for config in (Config(), load_config(packaged("runtime.yaml"))):
+        flags = {name: config.phase4_rollout.flag(name) for name in FLAGS}
+        assert [
+            (
+                name,
+                str(flag.enabled).lower(),
+                f"{flag.rollout_percentage:g}",
+                f"{flag.holdback_percentage:g}",
+            )
+            for name, flag in flags.items()
+        ] == SHIPPED
+
+
+def test_the_http2_page_names_only_metrics_that_are_there() -> None:
+    page = (DOCS / "phase5" / "integration" / "03-http2-transport.md").read_text(encoding="utf-8")
+    registry = CollectorRegistry()
+    register_connections(registry, Connections(1.0, lambda: 0.0, set))
+    served = generate_latest(registry).decode()
+    named = set(re.findall(r"^\| `(phase5_\w+)\{", page, re.MULTILINE))
+    assert len(named) == 6
+    assert [name for name in named if f"# TYPE {name} " not in served] == []
+    assert f"| {CONNECTION_STREAMS}, announced in SETTINGS" in page
 
 
 def test_there_are_vectors_for_every_flag() -> None:

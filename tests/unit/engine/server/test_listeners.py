@@ -11,6 +11,7 @@ from pyreqwest.client import Client, ClientBuilder
 from pyreqwest.exceptions import RequestError
 
 from engine.server.listeners import Listener, SecondPort
+from engine.server.parts import Ports
 from engine.server.sockets import SEND_BUFFER_BYTES, ListenError, bind
 
 HOST = "127.0.0.1"
@@ -199,3 +200,69 @@ def test_an_address_of_another_machine_is_an_error() -> None:
 def test_sockets_hold_little_for_a_client_that_does_not_read() -> None:
     with bind(HOST, 0) as sock:
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) <= 2 * SEND_BUFFER_BYTES
+
+
+async def nothing(_scope: Any, _receive: Any, _send: Any) -> None:
+    pass
+
+
+def test_the_second_port_takes_another_number_when_its_own_is_taken() -> None:
+    async def story() -> None:
+        ports = Ports()
+        second = SecondPort(nothing, ports, (HOST, 0), None)
+        await second.open()
+        before = ports.http2
+        second.close()
+        (ending,) = second.ending()
+        assert await ending.closed()
+        with bind(HOST, int(str(before).rpartition(":")[2])):
+            await second.open()
+            assert ports.http2 not in {None, before}
+            second.close()
+        for listener in second.ending():
+            assert await listener.closed()
+
+    asyncio.run(asyncio.wait_for(story(), 30))
+
+
+def test_a_configured_second_port_that_is_taken_is_an_error() -> None:
+    async def story() -> None:
+        with bind(HOST, 0) as taken:
+            port = taken.getsockname()[1]
+            with pytest.raises(ListenError, match=str(port)):
+                await SecondPort(nothing, Ports(), (HOST, port), None).open()
+
+    asyncio.run(story())
+
+
+def test_the_second_port_opens_at_once_after_it_closed_on_its_number() -> None:
+    async def story() -> None:
+        ports = Ports()
+        second = SecondPort(nothing, ports, (HOST, 0), None)
+        await second.open()
+        before = ports.http2
+        for _ in range(3):
+            second.close()
+            await second.open()
+            assert ports.http2 == before
+        second.close()
+        for listener in second.ending():
+            assert await listener.closed()
+
+    asyncio.run(asyncio.wait_for(story(), 30))
+
+
+def test_draining_closes_the_second_port_and_no_reload_opens_it(
+    make_bench: Any, fake_runtime: Any
+) -> None:
+    async def story(bench: Any, _url: str) -> None:
+        engine = bench.engine
+        engine.http2_port = bench.second
+        await bench.second.open()
+        engine.stop_taking()
+        assert engine.ports.http2 is None
+        engine.settings.path.write_text(f"generation: 9\n{ON}")
+        await engine.reloads.reload("request")
+        assert engine.ports.http2 is None
+
+    run_served(partial(make_bench, flags=None), fake_runtime(), story)
