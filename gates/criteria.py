@@ -25,6 +25,7 @@ class Measure(StrEnum):
     LATENCY = "latency"  #: seconds from the scheduled time to the end
     CHECKS = "checks"  #: the checks that a test wrote
     LOST_STREAMS = "lost_streams"  #: streams that began and never ended, and the checks
+    MEMORY_SLOPE = "memory_slope"  #: bytes of resident memory that each request leaves behind
     ATTEMPTS = "attempts"  #: what pytest did with each planned item
 
 
@@ -54,7 +55,9 @@ TIMES: Final = frozenset({Measure.TTFT, Measure.LATENCY})
 
 #: Which measures each kind can judge today; a kind that is not here has no judge yet.
 JUDGED: Final = {
-    Kind.CEILING: frozenset({Measure.ERROR_RATE, Measure.TTFT, Measure.LATENCY}),
+    Kind.CEILING: frozenset(
+        {Measure.ERROR_RATE, Measure.TTFT, Measure.LATENCY, Measure.MEMORY_SLOPE}
+    ),
     Kind.NON_INFERIORITY: TIMES,
     Kind.INVARIANT: frozenset({Measure.CHECKS, Measure.LOST_STREAMS, Measure.ATTEMPTS}),
 }
@@ -64,10 +67,11 @@ JUDGED: Final = {
 class Criterion:
     """One measurable demand.
 
-    `limit` is a share for rates and seconds for times; `margin` is a ratio of treatment to
-    control; `confidence` is that of each one-sided bound; `min_samples` is the least number
-    of observations (pairs in a comparison, checks in an invariant) that can pass; `looks` is
-    how often a test may look at what it has and go on measuring.
+    `limit` is a share for rates, seconds for times and bytes a request for memory; `margin` is
+    a ratio of treatment to control; `confidence` is that of each one-sided bound;
+    `min_samples` is the least number of observations (pairs in a comparison, checks in an
+    invariant) that can pass; `looks` is how often a test may look at what it has and go on
+    measuring.
     """
 
     id: str

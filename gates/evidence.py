@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gates.samples import Sample, from_row, to_row
+from gates.usage import Usage, usage_from_row, usage_row
 
 EVIDENCE_SCHEMA: Final = "phase5.evidence/1"
 FOOTER_SCHEMA: Final = "phase5.evidence.end/1"
@@ -65,7 +66,8 @@ class Measurement:
 
     `arms` maps `treatment` and, in a comparison, `control` to the engine that served it.
     `criteria` are the ids that the test declared. `valid` is false, with a reason, when the
-    generator could not keep up or the run was cut short.
+    generator could not keep up or the run was cut short. `time_scale` is the share of its
+    full length that a load profile ran for.
     """
 
     run: str
@@ -77,9 +79,12 @@ class Measurement:
     created: str  #: UTC, ISO 8601
     samples: tuple[Sample, ...] = ()
     checks: tuple[Check, ...] = ()
+    usage: tuple[Usage, ...] = ()
     valid: bool = True
     invalid_reason: str = ""
     workers: int = 1  #: pytest workers on this machine; timing needs exactly one
+    profile: str = ""  #: the load profile, where one ran
+    time_scale: float = 1.0
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
 
@@ -88,6 +93,7 @@ def write_measurement(folder: Path, measurement: Measurement) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     rows = [json.dumps({"sample": to_row(s)}, separators=(",", ":")) for s in measurement.samples]
     rows += [json.dumps({"check": asdict(c)}, separators=(",", ":")) for c in measurement.checks]
+    rows += [json.dumps({"usage": usage_row(u)}, separators=(",", ":")) for u in measurement.usage]
     footer = {
         "schema": FOOTER_SCHEMA,
         "id": measurement.id,
@@ -140,6 +146,8 @@ def _header(measurement: Measurement) -> dict[str, Any]:
         "valid": measurement.valid,
         "invalid_reason": measurement.invalid_reason,
         "workers": measurement.workers,
+        "profile": measurement.profile,
+        "time_scale": measurement.time_scale,
     }
 
 
@@ -158,8 +166,9 @@ def _check_frame(path: Path, header: Any, footer: Any, rows: list[str]) -> None:
 
 #: Exact types: `"false"` is no boolean, and a yes that is none would pass for one.
 _HEADER_TYPES: Final[Mapping[str, type]] = {
-    **dict.fromkeys(("id", "run", "item", "machine", "created", "invalid_reason"), str),
+    **dict.fromkeys(("id", "run", "item", "machine", "created", "invalid_reason", "profile"), str),
     **dict.fromkeys(("attempt", "workers"), int),
+    "time_scale": float,
     "criteria": list,
     "arms": dict,
     "valid": bool,
@@ -180,8 +189,13 @@ def _from_parts(header: dict[str, Any], rows: list[dict[str, Any]]) -> Measureme
         valid=header["valid"],
         invalid_reason=header["invalid_reason"],
         workers=header["workers"],
-        samples=tuple(from_row(row["sample"]) for row in rows if "check" not in row),
+        profile=header["profile"],
+        time_scale=header["time_scale"],
+        samples=tuple(
+            from_row(row["sample"]) for row in rows if not {"check", "usage"} & row.keys()
+        ),
         checks=tuple(_check(row["check"]) for row in rows if "check" in row),
+        usage=tuple(usage_from_row(row["usage"]) for row in rows if "usage" in row),
     )
 
 

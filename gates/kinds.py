@@ -6,6 +6,7 @@ from dataclasses import replace
 from gates.criteria import JUDGED, TIMES, Criterion, Kind, Measure, Outcome
 from gates.findings import Finding, where
 from gates.groups import Group
+from gates.growth import memory_slope
 from gates.invariants import checks, lost_streams
 from gates.rates import error_rate, quantile_ceiling
 from gates.ratios import non_inferiority
@@ -42,6 +43,8 @@ def _assessed(criterion: Criterion, group: Group) -> Iterator[Finding]:
             yield error_rate(criterion, group)
         case Kind.CEILING, Measure.TTFT | Measure.LATENCY:
             yield quantile_ceiling(criterion, group)
+        case Kind.CEILING, Measure.MEMORY_SLOPE:
+            yield from memory_slope(criterion, group)
         case Kind.NON_INFERIORITY, Measure.TTFT | Measure.LATENCY:
             yield from non_inferiority(criterion, group)
         case Kind.INVARIANT, Measure.CHECKS:

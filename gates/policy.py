@@ -116,6 +116,7 @@ class GatesSection(Section):
     criteria: dict[str, CriterionSection]
     stages: StagesSection
     waivers: tuple[WaiverSection, ...] = ()
+    expected_load: Positive | None = None
 
 
 def load_policy(path: Path | None = None) -> Policy:
@@ -183,4 +184,5 @@ def _policy(gates: GatesSection) -> Policy:
         },
         stages={name: Stage(name=name, **fields) for name, fields in stages.items()},
         waivers=tuple(Waiver(**w.model_dump(mode="json")) for w in gates.waivers),
+        expected_load=gates.expected_load,
     )

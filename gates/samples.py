@@ -52,6 +52,7 @@ class Sample:
     protocol: str | None = None  #: `h1` or `h2`
     request_id: str | None = None
     error: str | None = None  #: a short reason, never prompt or output text
+    longest_gap: float | None = None  #: longest wait between two pieces of generated text
     kind: str | None = None  #: the class of the request, where a workload mixes several
 
     @property
@@ -65,6 +66,14 @@ class Sample:
         return None if self.end is None else self.end - self.scheduled
 
     @property
+    def tpot(self) -> float | None:
+        """Seconds for each output token after the first; None with fewer than two."""
+        first, end, tokens = self.first_token, self.end, self.output_tokens
+        if first is None or end is None or tokens is None or tokens <= 1:
+            return None
+        return (end - first) / (tokens - 1)
+
+    @property
     def lag(self) -> float | None:
         """Seconds that the generator itself sent late."""
         return None if self.sent is None else self.sent - self.scheduled
@@ -75,24 +84,24 @@ _TYPES: Final[Mapping[str, tuple[type, ...]]] = {
     **dict.fromkeys(("index", "block"), (int,)),
     **dict.fromkeys(("arm", "outcome"), (str,)),
     "scheduled": (int, float),
-    **dict.fromkeys(("sent", "first_token", "end"), (int, float, NoneType)),
+    **dict.fromkeys(("sent", "first_token", "end", "longest_gap"), (int, float, NoneType)),
     **dict.fromkeys(("status", "prompt_tokens", "output_tokens"), (int, NoneType)),
     **dict.fromkeys(
         ("finish_reason", "flags", "protocol", "request_id", "error", "kind"), (str, NoneType)
     ),
 }
+#: Fields that readers of the first rows do not know.
+_YOUNG: Final = frozenset({"kind", "longest_gap"})
 
 
 def to_row(sample: Sample) -> dict[str, Any]:
     """A sample as a JSON-able row.
 
-    `kind` is younger than the schema: a row has it only where it says something, so that
+    What is younger than the schema stands in a row only where it says something, so that
     readers from before it can read all others.
     """
     row = asdict(sample)
-    if sample.kind is None:
-        del row["kind"]
-    return row
+    return {name: value for name, value in row.items() if value is not None or name not in _YOUNG}
 
 
 def from_row(row: dict[str, Any]) -> Sample:

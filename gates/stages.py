@@ -55,6 +55,7 @@ class Policy:
     criteria: Mapping[str, Criterion]
     stages: Mapping[str, Stage]
     waivers: tuple[Waiver, ...] = ()
+    expected_load: float | None = None  #: requests a second at the busiest time
 
     def required(self, step: Transition) -> tuple[Criterion, ...]:
         """What a step demands, each criterion once, in the order of `gates.yaml`."""

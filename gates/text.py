@@ -22,5 +22,14 @@ def ms(low: float, high: float | None = None) -> str:
     return f"{_ms(low)}-{_ms(high)} ms"
 
 
+def kib(low: float, high: float | None = None) -> str:
+    """Bytes as KiB, or a span of them: `1.2 KiB`, `-0.4 to 2.9 KiB`; `?` for an open end."""
+    return f"{_kib(low)} KiB" if high is None else f"{_kib(low)} to {_kib(high)} KiB"
+
+
+def _kib(size: float) -> str:
+    return f"{size / 1024:.3g}" if isfinite(size) else "?"
+
+
 def _ms(seconds: float) -> str:
     return f"{1000 * seconds:.4g}" if isfinite(seconds) else "?"

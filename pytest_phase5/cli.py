@@ -27,7 +27,9 @@ app = typer.Typer(
 )
 models_app = typer.Typer(help="Built-in models.", no_args_is_help=True)
 gate_app = typer.Typer(help="Evidence to verdict.", no_args_is_help=True)
+load_app = typer.Typer(help="Load profiles.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
+app.add_typer(load_app, name="load")
 app.add_typer(gate_app, name="gate")
 
 Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object.")]
@@ -122,6 +124,59 @@ def gate_verify(
     from gates.cli import verify
 
     raise typer.Exit(verify(verdict, config=config, as_json=json))
+
+
+@load_app.command("list")
+def load_list(json: Json = False) -> None:
+    """The profiles, and what each asks."""
+    from pytest_phase5.load.cli import list_profiles
+
+    raise typer.Exit(list_profiles(as_json=json))
+
+
+@load_app.command("run")
+def load_run(  # noqa: PLR0917 - one parameter an option
+    profile: Annotated[str, typer.Argument(help="A profile; `phase5 load list` names them.")],
+    time_scale: Annotated[
+        float, typer.Option(help="Share of the full durations, above 0, at most 1.")
+    ] = 1.0,
+    model: Annotated[
+        str | None, typer.Option(help="A built-in name, a directory, or a Hugging Face id.")
+    ] = None,
+    engine_url: Annotated[
+        str | None, typer.Option(help="Press this running engine instead of starting one.")
+    ] = None,
+    flags: Annotated[str | None, typer.Option(help="Flags of the engine (default: off).")] = None,
+    driver: Annotated[str, typer.Option(help="http1, http2 or locust.")] = "http1",
+    seed: Annotated[int, typer.Option(help="Of schedules and prompts.")] = 0,
+    report: Annotated[
+        Path | None, typer.Option(help="New or empty folder (default: phase5-load/...).")
+    ] = None,
+    baseline: Annotated[
+        Path | None, typer.Option(help="Of `regression` (default: phase5-load/baseline.json).")
+    ] = None,
+    record: Annotated[
+        bool, typer.Option("--record", help="Make this run of `regression` the baseline.")
+    ] = False,
+    config: ConfigPath = None,
+    json: Json = False,
+) -> None:
+    """Press an engine as a profile says; exit 0 when the result is valid and complete."""
+    from pytest_phase5.load.cli import BASELINE, Options, run
+
+    options = Options(
+        time_scale=time_scale,
+        model=model,
+        config=config,
+        engine_url=engine_url,
+        flags=flags,
+        driver=driver,
+        seed=seed,
+        report=report,
+        baseline=baseline or BASELINE,
+        record=record,
+    )
+    raise typer.Exit(run(profile, options, as_json=json))
 
 
 @app.command()

@@ -133,8 +133,7 @@ def identify(url: str, spec: EngineSpec, *, started_here: bool) -> tuple[EngineI
     Raises:
         EngineError: it serves other flags than the test asks for.
     """
-    answer = _get(f"{url}/v1/status")
-    status: dict[str, Any] = answer.json() if answer.status_code == 200 else {}  # noqa: PLR2004 - as above
+    status = _status(url)
     served = _served_flags(status) if status.get("flags") else "off"
     if served != spec.flag_set:
         how = "it was started with those flags" if started_here else "a fixed engine"
@@ -151,6 +150,21 @@ def identify(url: str, spec: EngineSpec, *, started_here: bool) -> tuple[EngineI
     return identity, _second_port(status)
 
 
+def served_flags(url: str) -> str:
+    """The flag set that an engine serves; what is neither on nor off shows with its share.
+
+    Raises:
+        EngineError: it does not answer.
+    """
+    status = _status(url)
+    return _served_flags(status) if status.get("flags") else "off"
+
+
+def _status(url: str) -> dict[str, Any]:
+    answer = _get(f"{url}/v1/status")
+    return answer.json() if answer.status_code == 200 else {}  # noqa: PLR2004 - as above
+
+
 def _served_flags(status: dict[str, Any]) -> str:
     """The flags at 100 %; one in between belongs to no flag set, so it shows as such."""
     from engine.core.flags import flag_set_name
@@ -162,5 +176,5 @@ def _served_flags(status: dict[str, Any]) -> str:
 
 def _second_port(status: dict[str, Any]) -> str:
     endpoints = status.get("endpoints")
-    url = endpoints.get("h2") if isinstance(endpoints, dict) else None
+    url = endpoints.get("http2") if isinstance(endpoints, dict) else None
     return url if isinstance(url, str) else ""

@@ -4,9 +4,10 @@ Engines are shared by tests that follow each other and ask for the same ones; py
 such tests, so each flag set is started about once in a session.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import pytest
@@ -17,6 +18,7 @@ from pytest_phase5.recording import SETTINGS, Evidence, evidence_of, pool_of, ru
 
 if TYPE_CHECKING:
     from pytest_phase5.engines import Engine
+    from pytest_phase5.load.running import ProfileResult
     from pytest_phase5.pool import EnginePool
 
 #: The hidden session-scoped parameter by which pytest groups tests that share engines.
@@ -85,6 +87,16 @@ def evidence(request: pytest.FixtureRequest) -> Evidence:
     """Where a test puts its samples and checks. Written out however the test ends."""
     run_of(request)
     return evidence_of(request.node)
+
+
+@pytest.fixture
+def load(
+    request: pytest.FixtureRequest, mlx_engine: "Engine", evidence: Evidence, tmp_path: Path
+) -> "Callable[[], ProfileResult]":
+    """Runs the profile of the `load` marker against the engine; samples become evidence."""
+    from pytest_phase5.pressing import presser
+
+    return presser(request, mlx_engine, evidence, tmp_path / "load")
 
 
 def parametrize_engines(metafunc: pytest.Metafunc, settings: Settings) -> None:

@@ -63,8 +63,10 @@ def chaos(experiment: str) -> str:
 
 
 def load(profile: str) -> str:
-    """The test runs a load profile."""
-    return _text("profile", profile)
+    """The test runs a load profile; `phase5 load list` names them."""
+    from pytest_phase5.load.profiles import profile_named
+
+    return profile_named(_text("profile", profile)).name
 
 
 _MARKERS: Final[dict[str, Callable[..., Any]]] = {

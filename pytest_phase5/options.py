@@ -22,6 +22,9 @@ REPORT_FOLDER: Final = "phase5-report"
 #: The ini switch that leaves the packaged suite out of a gate.
 SUITE_INI: Final = "phase5_suite"
 
+#: Load profiles run for their full length unless somebody asks for less.
+TIME_SCALE: Final = 1.0
+
 #: How long an engine may take to load its model: 27 billion parameters from a slow disk.
 START_SECONDS: Final = 300.0
 
@@ -73,6 +76,9 @@ _OPTIONS: Final = (
         "CMD",
         "start engines with this command; --model, --flags, --port and --config are added to it",
     ),
+    _Option(
+        "time-scale", "SHARE", "share of their full length for which load profiles run (default: 1)"
+    ),
     _Option("start-seconds", "SECONDS", f"longest start of an engine (default: {START_SECONDS:g})"),
 )
 
@@ -93,6 +99,7 @@ class Settings:
     engine_url: str | None
     engine_command: tuple[str, ...] | None
     start_seconds: float
+    time_scale: float
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -145,6 +152,7 @@ def read_settings(config: pytest.Config) -> Settings:
         engine_url=_url(config, "engine-url"),
         engine_command=_command(config),
         start_seconds=_seconds(config, "start-seconds", START_SECONDS),
+        time_scale=_share(config, "time-scale", TIME_SCALE),
     )
 
 
@@ -258,13 +266,23 @@ def _command(config: pytest.Config) -> tuple[str, ...] | None:
 
 
 def _seconds(config: pytest.Config, name: str, default: float) -> float:
+    return _number(config, name, default, most=float("inf"), allowed="seconds above 0")
+
+
+def _share(config: pytest.Config, name: str, default: float) -> float:
+    return _number(config, name, default, most=1.0, allowed="a share above 0, at most 1")
+
+
+def _number(
+    config: pytest.Config, name: str, default: float, *, most: float, allowed: str
+) -> float:
     given = _value(config, name)
     if given is None:
         return default
     try:
-        seconds = float(given)
+        number = float(given)
     except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < float("inf"):
-        raise pytest.UsageError(f"--phase5-{name}: {given!r}; allowed: seconds above 0")
-    return seconds
+        number = 0.0
+    if not (0 < number <= most and number < float("inf")):
+        raise pytest.UsageError(f"--phase5-{name}: {given!r}; allowed: {allowed}")
+    return number

@@ -21,7 +21,9 @@ from pytest_phase5.options import Settings
 if TYPE_CHECKING:
     from gates.evidence import Check
     from gates.samples import Sample
+    from gates.usage import Usage
     from pytest_phase5.engines import Engine
+    from pytest_phase5.load.running import ProfileResult
     from pytest_phase5.planning import Plan
     from pytest_phase5.pool import EnginePool
 
@@ -51,6 +53,9 @@ class _Part:
     control: "Engine | None"
     samples: "list[Sample]" = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
+    usage: "tuple[Usage, ...]" = ()
+    profile: str = ""
+    time_scale: float = 1.0
 
 
 @dataclass(slots=True)
@@ -81,6 +86,19 @@ class Evidence:
         if not getattr(result, "valid", True):
             part.reasons.append(result.invalid_reason or "the load run says that it is not valid")
 
+    def record_profile(self, result: "ProfileResult") -> None:
+        """Keep the samples of a load profile, without its warm-ups, and what was read beside.
+
+        Each part stays a measurement of its own: two runs have no clock in common.
+        """
+        from pytest_phase5.load.building import measured
+
+        for part in result.parts:
+            kept = _Part(part.engine, None, list(measured(part.samples)), list(part.reasons))
+            kept.usage, kept.profile = part.usage, result.profile.name
+            kept.time_scale = result.setting.time_scale
+            self.parts.append(kept)
+
     def check(self, name: str, ok: bool, detail: str = "") -> None:
         """Keep the answer to a yes-or-no demand, such as `no orphan process`."""
         from gates.evidence import Check
@@ -93,7 +111,8 @@ class Evidence:
 
     def _part(self, treatment: "Engine", control: "Engine | None") -> _Part:
         for part in self.parts:
-            if part.treatment is treatment and part.control is control:
+            same = part.treatment is treatment and part.control is control
+            if same and not part.profile:
                 return part
         self.parts.append(_Part(treatment, control))
         return self.parts[-1]
@@ -197,6 +216,9 @@ def write_evidence(item: pytest.Item, criteria: Iterable[str]) -> list[Path]:
             **common,
             arms=_arms(part),
             samples=tuple(part.samples),
+            usage=part.usage,
+            profile=part.profile,
+            time_scale=part.time_scale,
             # Checks belong to the test, so one file carries them.
             checks=tuple(evidence.checks) if part is evidence.parts[0] else (),
             valid=not part.reasons,

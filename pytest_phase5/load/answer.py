@@ -35,6 +35,7 @@ class Facts:
     """What the answer has told so far."""
 
     first_token: float | None = None
+    longest_gap: float | None = None
     pieces: int = 0  #: chunks with generated text, not tokens: a chunk may hold several
     finish_reason: str | None = None
     prompt_tokens: int | None = None
@@ -71,6 +72,7 @@ class StreamAnswer:
         self._begun: set[int] = set()
         self._ended: set[int] = set()
         self._number: int | None = None
+        self._last_text: float | None = None
         self._usage = self._done = False
         self._error: str | None = None
 
@@ -145,8 +147,11 @@ class StreamAnswer:
             return
         self._begun.add(place)
         self.facts.pieces += 1
-        if self.facts.first_token is None:
+        if self._last_text is None:
             self.facts.first_token = now
+        else:
+            self.facts.longest_gap = max(self.facts.longest_gap or 0.0, now - self._last_text)
+        self._last_text = now
 
     def _last_usage(self) -> None:
         """A chunk of nothing but usage is the last before `[DONE]`."""

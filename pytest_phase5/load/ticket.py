@@ -109,6 +109,7 @@ def sample_of(
         scheduled=scheduled,
         sent=None if dropped else seen.sent,
         first_token=facts.first_token,
+        longest_gap=facts.longest_gap,
         end=end,
         outcome=ending.outcome,
         status=seen.status,

@@ -1,0 +1,95 @@
+"""Memory that grows with the requests served: a leak, told from noise by its slope."""
+
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+
+from gates.criteria import Criterion, Outcome
+from gates.findings import Finding, asks, number, relation, span, where
+from gates.groups import Group
+from gates.text import grouped_digits, kib
+from gates.trends import Trend, trend
+from gates.usage import ENGINE, RUNTIME, Usage
+
+
+def memory_slope(criterion: Criterion, group: Group) -> Iterator[Finding]:
+    """Each part's memory grows by at most `limit` bytes a request.
+
+    A run is judged by itself: two engines, or two lives of one, have no slope in common.
+    """
+    found = False
+    for measurement in group.measurements:
+        for part in _parts(measurement.usage):
+            found = True
+            yield _finding(criterion, group, part, measurement.usage)
+    if not found:
+        reason = f"{criterion.id}: no reading of memory ({where(group)})"
+        yield Finding(outcome=Outcome.NO_DATA, reason=reason, flags=group.flags)
+
+
+def leak(usage: Iterable[Usage], part: str, confidence: float) -> Trend | None:
+    """The growth of one part's memory, in bytes a request; None: too little to tell.
+
+    Of the runtime's resident memory the prefix store is taken off: it is a cache with a
+    budget, and fills with every new prompt until that is spent. What was read before the
+    first measured request ended belongs to the warm-up.
+    """
+    readings = list(usage)
+    stored = [(r.at, r.prefix_bytes) for r in readings if r.prefix_bytes is not None]
+    cache = stored if part == RUNTIME else []
+    points = [
+        (float(r.requests), r.rss_bytes - _between(cache, r.at))
+        for r in readings
+        if r.part == part and r.requests and r.rss_bytes is not None
+    ]
+    return trend(points, confidence)
+
+
+def _between(readings: Sequence[tuple[float, int]], at: float) -> float:
+    """A figure at a moment: on the line between two readings, or the nearest one."""
+    place = bisect_left(readings, (at, 0))
+    around = readings[max(0, place - 1) : place + 1]
+    if len(around) < 2 or around[0][0] == around[1][0]:  # noqa: PLR2004 - a line needs two
+        return float(around[-1][1]) if around else 0.0
+    (early, low), (late, high) = around
+    share = min(1.0, (at - early) / (late - early))
+    return low + (high - low) * share
+
+
+def _parts(usage: Iterable[Usage]) -> list[str]:
+    """The parts that are processes; one whose memory could not be read must not go missing."""
+    return sorted({reading.part for reading in usage} - {ENGINE})
+
+
+def _finding(criterion: Criterion, group: Group, part: str, usage: Sequence[Usage]) -> Finding:
+    limit = number(criterion, "limit")
+    n = max(reading.requests for reading in usage if reading.part == part)
+    found = leak(usage, part, criterion.confidence)
+    if found is None:
+        reason = f"{criterion.id}: too few readings of the {part} to tell a slope ({where(group)})"
+        return Finding(outcome=Outcome.INCONCLUSIVE, reason=reason, flags=group.flags, n=n)
+    outcome = _outcome(criterion, found, limit, n)
+    missing = max(criterion.min_samples - n, 0) or None
+    needs = missing if outcome is Outcome.INCONCLUSIVE else None
+    return Finding(
+        outcome=outcome,
+        reason=(
+            f"{criterion.id} {kib(found.estimate)} a request {relation(outcome)} {kib(limit)} "
+            f"({span(criterion, kib(found.interval.low, found.interval.high))}, "
+            f"n={grouped_digits(n)}, {part}, {where(group)}){asks(needs)}"
+        ),
+        flags=group.flags,
+        estimate=found.estimate,
+        interval=found.interval,
+        limit=limit,
+        n=n,
+        needs=needs,
+        attributed=outcome is Outcome.FAIL,
+    )
+
+
+def _outcome(criterion: Criterion, found: Trend, limit: float, n: int) -> Outcome:
+    if found.interval.low > limit:
+        return Outcome.FAIL
+    if found.interval.high <= limit and n >= criterion.min_samples:
+        return Outcome.PASS
+    return Outcome.INCONCLUSIVE
