@@ -54,7 +54,7 @@ class Call:
     async def _run(self) -> str:
         parts: list[bytes] = []
         async with self._ask.streamed_read_buffer_limit(0).build_streamed() as response:
-            assert response.status == 200
+            assert response.status == 200, dict(response.headers)
             self.headers = dict(response.headers)
             while chunk := await response.body_reader.read_chunk():
                 parts.append(bytes(chunk))

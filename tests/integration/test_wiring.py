@@ -44,7 +44,11 @@ def config(generation: int, flags: FlagSet) -> str:
         f"generation: {generation}\nphase4_rollout:\n{rollout}"
         f"admission: {{limit: {LIMIT}}}\n"
         # The governor's highest limit tells it from the fixed one.
-        f"governor: {{min_limit: 4, max_limit: {LIMIT - 1}}}\n"
+        # A minute to the first token, so that it sheds nobody on a slow machine.
+        f"governor: {{min_limit: 4, max_limit: {LIMIT - 1}, target_ttft_ms: 60000}}\n"
+        # On a slow machine many streams really break a service level, and the remedy would move
+        # the limit, by which the governor is told here.
+        "qos: {remediation: {dry_run: true}}\n"
     )
 
 
