@@ -32,8 +32,13 @@ def victim(supervisor: Supervisor) -> int:
     return pid
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["SIGKILL", "SIGSTOP"])
-@pytest.mark.parametrize("sampling", [GREEDY, SEEDED], ids=["greedy", "seeded"])
+@pytest.mark.parametrize(
+    ("number", "sampling"),
+    [
+        pytest.param(signal.SIGKILL, GREEDY, id="SIGKILL, greedy"),
+        pytest.param(signal.SIGSTOP, SEEDED, id="SIGSTOP, seeded"),
+    ],
+)
 def test_twenty_streams_survive_a_signal_at_token_five_unchanged(
     play: Play, sampling: Sampling, number: signal.Signals
 ) -> None:
