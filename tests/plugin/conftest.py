@@ -135,7 +135,8 @@ def project(pytester: pytest.Pytester) -> Project:
     (config / "gates.yaml").write_text(POLICY)
     pytester.makeini(
         "[pytest]\nphase5_suite = false\n"
-        "addopts = -p no:locust -p no:asyncio -p no:cov -p no:hypothesispytest --strict-markers\n"
+        "addopts = -p no:locust -p no:asyncio -p no:cov -p no:hypothesispytest"
+        " -p no:schemathesis --strict-markers\n"
     )
     return Project(pytester)
 
