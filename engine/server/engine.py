@@ -202,7 +202,7 @@ class Engine:
             ListenError: the second port cannot be had. Nothing has changed.
         """
         states = new.states()
-        http2 = wants_http2(states) and not self.dispatcher.draining
+        http2 = wants_http2(states)
         if self.http2_port is not None and http2:
             await self.http2_port.open()  # first: if it fails, nothing has changed
         with self.metrics.swap_seconds.time():
@@ -245,10 +245,8 @@ class Engine:
         await self.qos.run()
 
     def stop_taking(self) -> None:
-        """Take no new request. HTTP/2 clients are told to go; what is open goes on."""
+        """Take no new request: on both ports it is told so. What is open goes on."""
         self.dispatcher.draining = True
-        if self.http2_port is not None:
-            self.http2_port.close()
 
     async def drain(self, seconds: float) -> bool:
         """Take no new request; let live streams finish. Whether all did within the time."""

@@ -237,6 +237,10 @@ def surely_grows(values: Sequence[float]) -> float:
     return steps[max(0, int((len(steps) - spread) / 2))]
 
 
+#: Bytes that Python's allocator takes from the system at once, on 64 bits.
+LUMP = 1 << 18
+
+
 def leak(memory: Sequence[float]) -> float:
     """How far the growth of the second half surely exceeds noise; not above 0 without a leak.
 
@@ -244,7 +248,7 @@ def leak(memory: Sequence[float]) -> float:
     grows in lumps, a leak in every round.
     """
     half = len(memory) // 2
-    noise = max(abs(b - a) for a, b in pairwise(memory[:half]))
+    noise = max(LUMP, *(abs(b - a) for a, b in pairwise(memory[:half])))
     return surely_grows(memory[half:]) * half - noise
 
 

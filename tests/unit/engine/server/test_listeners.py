@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
+import httpx
 import pytest
 from pyreqwest.client import Client, ClientBuilder
 from pyreqwest.exceptions import RequestError
@@ -252,7 +253,7 @@ def test_the_second_port_opens_at_once_after_it_closed_on_its_number() -> None:
     asyncio.run(asyncio.wait_for(story(), 30))
 
 
-def test_draining_closes_the_second_port_and_no_reload_opens_it(
+def test_draining_leaves_the_second_port_open_to_tell_newcomers(
     make_bench: Any, fake_runtime: Any
 ) -> None:
     async def story(bench: Any, _url: str) -> None:
@@ -260,9 +261,11 @@ def test_draining_closes_the_second_port_and_no_reload_opens_it(
         engine.http2_port = bench.second
         await bench.second.open()
         engine.stop_taking()
-        assert engine.ports.http2 is None
+        async with httpx.AsyncClient() as client:  # the port speaks HTTP/1.1 too
+            answer = await client.get(f"{engine.ports.http2}/readyz")
+        assert answer.status_code == 503
         engine.settings.path.write_text(f"generation: 9\n{ON}")
         await engine.reloads.reload("request")
-        assert engine.ports.http2 is None
+        assert engine.ports.http2 is not None
 
     run_served(partial(make_bench, flags=None), fake_runtime(), story)
