@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from gates.samples import Outcome, Sample
-from pytest_phase5.load.plan import Driver, Plan, check_schema
+from pytest_phase5.load.plan import Driver, Plan, check_schema, write_whole
 
 REPORT_SCHEMA: Final = "phase5.load-run/1"
 #: Share by which the achieved rate may miss the planned one.
@@ -40,9 +40,7 @@ class RunReport:
 
 def write_report(path: Path, report: RunReport) -> None:
     """Write the report at once or not at all."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps({"schema": REPORT_SCHEMA, **asdict(report)}), encoding="utf-8")
-    partial.rename(path)
+    write_whole(path, REPORT_SCHEMA, asdict(report))
 
 
 def read_report(path: Path) -> RunReport:

@@ -17,7 +17,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain
@@ -27,6 +26,7 @@ from typing import Any, NoReturn
 from gates.samples import Sample, write_rows
 from pytest_phase5.load.checks import RunReport, write_report
 from pytest_phase5.load.client import AiohttpClient, Client
+from pytest_phase5.load.collecting import no_collection
 from pytest_phase5.load.flight import Flights
 from pytest_phase5.load.models import TargetError, served_models
 from pytest_phase5.load.plan import Plan, read_plan
@@ -138,19 +138,6 @@ def run(plan: Plan, folder: Path) -> tuple[list[Sample], RunReport]:
         return runner.run(_run(plan, folder))
 
 
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Nothing that exists now becomes garbage meanwhile; what is made then `_tick` collects."""
-    gc.collect()
-    gc.freeze()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
-        gc.unfreeze()
-
-
 def client_of(plan: Plan) -> Client:
     """The client that a plan's driver speaks through."""
     if plan.driver == "http2":
@@ -164,7 +151,7 @@ async def _run(plan: Plan, folder: Path) -> tuple[list[Sample], RunReport]:
     async with client_of(plan) as client:
         models = await served_models(client, plan)
         tickets = [tuple(Ticket.of(plan, shot, models) for shot in shots) for shots in plan.shots()]
-        with _no_collection():
+        with no_collection():
             return await _timed(plan, tickets, client, folder)
 
 

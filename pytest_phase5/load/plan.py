@@ -263,6 +263,13 @@ def read_plan(path: Path) -> Plan:
         raise ValueError(f"{path.name}: not a plan: {error}") from error
 
 
+def write_whole(path: Path, schema: str, document: Mapping[str, Any]) -> None:
+    """Write a JSON object under its schema, at once or not at all."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps({"schema": schema, **document}), encoding="utf-8")
+    partial.rename(path)
+
+
 def check_schema(given: Any, allowed: str) -> None:
     """Refuse a file of another schema.
 

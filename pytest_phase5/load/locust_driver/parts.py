@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol, TextIO, TypeVar
 
 from gates.samples import Sample, to_row
-from pytest_phase5.load.plan import check_schema
+from pytest_phase5.load.plan import check_schema, write_whole
 from pytest_phase5.load.progress import Progress, write_progress
 
 #: The one environment variable of a Locust process of ours: the path of its plan, beside
@@ -64,10 +64,7 @@ def part_file(folder: Path, share: int | None) -> Path:
 
 def write_part(folder: Path, part: Part) -> None:
     """Write a part at once or not at all."""
-    path = part_file(folder, part.share)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps({"schema": PART_SCHEMA, **asdict(part)}), encoding="utf-8")
-    partial.rename(path)
+    write_whole(part_file(folder, part.share), PART_SCHEMA, asdict(part))
 
 
 def read_part(path: Path) -> Part:

@@ -3,7 +3,6 @@
 import gc
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import chain
 from ssl import SSLContext, create_default_context
@@ -13,6 +12,7 @@ import gevent
 from gevent.pool import Group
 
 from gates.samples import Sample
+from pytest_phase5.load.collecting import no_collection
 from pytest_phase5.load.locust_driver.flights import Flights
 from pytest_phase5.load.locust_driver.parts import Desk, Part, mine
 from pytest_phase5.load.locust_driver.wire import Connections
@@ -64,7 +64,7 @@ class Share:
         self._started = datetime.fromtimestamp(time.time() + lead, UTC).isoformat()
         reporter = gevent.spawn(self._report)
         try:
-            with _no_collection():
+            with no_collection():
                 self._walk_closed() if self._plan.closed else self._walk_open()
                 self._group.join()
         finally:
@@ -175,16 +175,3 @@ def _targets(plan: Plan) -> dict[str, Connections]:
 def _context(plan: Plan) -> SSLContext | None:
     secure = any(target.startswith("https:") for target in plan.targets.values())
     return create_default_context(cafile=plan.ca_file) if secure else None
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Nothing that exists now becomes garbage meanwhile; what is made then `_tell` collects."""
-    gc.collect()
-    gc.freeze()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
-        gc.unfreeze()
