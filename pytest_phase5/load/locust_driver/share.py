@@ -54,7 +54,7 @@ class Share:
             targets=_targets(plan),
             clock=lambda: time.monotonic() - self._origin,
             timeout=plan.timeout,
-            land=self._land,
+            hand_on=self._land,
         )
 
     def walk(self, origin: float) -> None:
