@@ -9,6 +9,8 @@ from typing import Final
 
 import mlx.core as mx
 
+from engine.runtime.groups import memory_limit, own_groups
+
 #: Reading costs some 10 microseconds, and who decides on memory looks once a second at most.
 _READ_SECONDS: Final = 0.5
 
@@ -62,7 +64,7 @@ def free_bytes() -> int:
         return max(allowed - mx.get_active_memory(), 0)
     if sys.platform == "darwin":  # without Metal: no figure of what is free, hence of all
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return min([_available(), *_left_in_groups(_own_group())])
+    return min([_available(), *_left_in_groups(own_groups())])
 
 
 def give_back() -> None:
@@ -89,21 +91,10 @@ def _available(meminfo: Path = Path("/proc/meminfo")) -> int:
     return next(int(words[1]) * 1024 for words in lines if words[0] == "MemAvailable:")
 
 
-def _own_group(
-    membership: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")
-) -> list[Path]:
-    """The folder of this process's control group (version 2) and those above it."""
-    lines = membership.read_text().splitlines() if membership.is_file() else []
-    name = next((line.removeprefix("0::/") for line in lines if line.startswith("0::/")), "")
-    group = root / name
-    return [group, *(parent for parent in group.parents if parent.is_relative_to(root))]
-
-
 def _left_in_groups(groups: list[Path]) -> Iterator[int]:
     """What each control group with a limit still allows; files that it caches can go."""
     for group in groups:
-        limit = group / "memory.max"
-        if limit.is_file() and (text := limit.read_text().strip()) != "max":
+        if (limit := memory_limit(group)) is not None:
             used = int((group / "memory.current").read_text())
             stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-            yield max(int(text) - used + int(stat.get("inactive_file", 0)), 0)
+            yield max(limit - used + int(stat.get("inactive_file", 0)), 0)

@@ -1,9 +1,10 @@
 """How much memory this machine gives us."""
 
 import os
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
+
+from engine.runtime.groups import memory_limit, own_groups
 
 #: The part of it that runtime processes may hold. What is left serves the front end, the
 #: system and its file cache; on Apple's machines Metal recommends about as much.
@@ -23,22 +24,8 @@ def installed(
 ) -> tuple[int, str]:
     """The machine's memory, or the limit of our control group where that is smaller."""
     machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    limits = [_limit(group) for group in _groups(membership, root)]
+    limits = [memory_limit(group) for group in own_groups(membership, root)]
     lowest = min((limit for limit in limits if limit is not None), default=machine)
     if lowest < machine:
         return lowest, f"the control group's {lowest} bytes"
     return machine, f"the machine's {machine} bytes"
-
-
-def _groups(membership: Path, root: Path) -> Iterable[Path]:
-    """Our control group (version 2) and those above it; inside a container the root is ours."""
-    lines = membership.read_text().splitlines() if membership.is_file() else []
-    name = next((line.removeprefix("0::/") for line in lines if line.startswith("0::/")), "")
-    group = root / name
-    return [group, *(parent for parent in group.parents if parent.is_relative_to(root))]
-
-
-def _limit(group: Path) -> int | None:
-    file = group / "memory.max"
-    text = file.read_text().strip() if file.is_file() else "max"
-    return None if text == "max" else int(text)

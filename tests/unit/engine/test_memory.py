@@ -6,6 +6,7 @@ import psutil
 import pytest
 
 from engine.runtime import memory
+from engine.runtime.groups import own_groups
 from engine.runtime.memory import Gauge, is_out_of_memory
 
 
@@ -54,14 +55,14 @@ def test_a_control_group_and_those_above_it_bound_what_is_free(tmp_path: Path) -
     _group(tmp_path / "slice" / "full", limit="500", current="600", inactive_file=0)
     membership = tmp_path / "cgroup"
     membership.write_text("0::/slice/unit\n")
-    groups = memory._own_group(membership, tmp_path)
+    groups = own_groups(membership, tmp_path)
     assert groups == [tmp_path / "slice" / "unit", tmp_path / "slice", tmp_path]
     assert list(memory._left_in_groups(groups)) == [700]
     assert list(memory._left_in_groups([tmp_path / "slice" / "full"])) == [0]
 
 
 def test_without_control_groups_there_is_no_bound(tmp_path: Path) -> None:
-    groups = memory._own_group(tmp_path / "absent", tmp_path)
+    groups = own_groups(tmp_path / "absent", tmp_path)
     assert list(memory._left_in_groups(groups)) == []
 
 
