@@ -27,6 +27,10 @@ class Measure(StrEnum):
     LOST_STREAMS = "lost_streams"  #: streams that began and never ended, and the checks
     MEMORY_SLOPE = "memory_slope"  #: bytes of resident memory that each request leaves behind
     ATTEMPTS = "attempts"  #: what pytest did with each planned item
+    SHED_RATE = "shed_rate"  #: shed / ended
+    EARLY_CANCELS = "early_cancels"  #: cancelled before the first token / ended
+    CRASHES = "crashes"  #: unplanned restarts and stalls of engines
+    SOAK = "soak"  #: minutes with valid evidence, against those that the stage must last
 
 
 class Covers(StrEnum):
@@ -62,6 +66,14 @@ JUDGED: Final = {
     Kind.INVARIANT: frozenset({Measure.CHECKS, Measure.LOST_STREAMS, Measure.ATTEMPTS}),
 }
 
+#: Which measures each kind can judge from live traffic.
+JUDGED_LIVE: Final = {
+    Kind.CEILING: frozenset({Measure.ERROR_RATE, Measure.TTFT, Measure.LATENCY}),
+    Kind.NON_INFERIORITY: frozenset({*TIMES, Measure.SHED_RATE, Measure.EARLY_CANCELS}),
+    Kind.IMPROVEMENT: TIMES,
+    Kind.INVARIANT: frozenset({Measure.CRASHES, Measure.SOAK}),
+}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Criterion:
@@ -89,6 +101,7 @@ class Criterion:
     attribution: bool = True  #: a rollback also needs to be worse than control, where measured
     covers: Covers = Covers.EACH_FLAG
     max_age_hours: float = 24.0
+    design_effect: float = 1.5  #: of live times before enough is known: from an A/A run
 
     @property
     def confidence_of_a_look(self) -> float:
