@@ -179,7 +179,7 @@ def counting(criterion: Criterion, header: Header) -> Counting:
             name, edges = _histogram(criterion, header)
             limit, quantile = number(criterion, "limit"), number(criterion, "quantile")
             return Beyond(name, edges, limit, quantile)
-        case (Kind.NON_INFERIORITY | Kind.IMPROVEMENT), (Measure.TTFT | Measure.LATENCY):
+        case ((Kind.NON_INFERIORITY | Kind.IMPROVEMENT), (Measure.TTFT | Measure.LATENCY)):
             name, edges = _histogram(criterion, header)
             return Slower(name, edges, number(criterion, "quantile"), tolerated(criterion))
         case Kind.NON_INFERIORITY, Measure.SHED_RATE:
@@ -242,5 +242,5 @@ def _log_quantile(counts: Array, edges: Sequence[float], quantile: float) -> flo
     if place >= len(edges):
         return log(edges[-1])
     low = edges[place - 1] if place else edges[0] / 2
-    share = (quantile * total - (below[place] - counts[place])) / counts[place]
+    share = float((quantile * total - (below[place] - counts[place])) / counts[place])
     return log(low) + share * log(edges[place] / low)

@@ -33,7 +33,6 @@ _MOST_CORRELATED: Final = 0.8
 _MOMENTS: Final = 9
 
 
-
 @dataclass(slots=True)
 class Dispersion:
     """The design effect of one count, as the minutes come in."""

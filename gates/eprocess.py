@@ -119,6 +119,11 @@ class Evidence:
         """The logarithm of the evidence now."""
         return float(log_mean(self.totals))
 
+    @property
+    def best(self) -> float:
+        """That of the alternative that fits best."""
+        return float(self.totals.max())
+
 
 @dataclass(slots=True)
 class Restarted:
@@ -181,15 +186,15 @@ class Restarted:
         self.effects = np.concatenate((self.effects, effect[new]))
         self.totals, self.first = totals[-1], first[-1]
         begun = np.concatenate((np.zeros(known, dtype=np.int64), new))
-        return self._crossed(totals[1:], first[1:], begun)
+        return self._crossed(totals[1:], first[1:], _Begun(begun, self.starts, self.effects))
 
-    def _crossed(self, totals: Array, first: Array, begun: Numbers) -> Flags:
+    def _crossed(self, totals: Array, first: Array, begun: "_Begun") -> Flags:
         """Where the evidence crosses; whole stretches in which it cannot are skipped.
 
         Args:
             totals: sums up to and with each minute.
             first: those of the first process.
-            begun: the minute with which each restarted process began.
+            begun: the restarted ones.
         """
         length = len(totals)
         if self._bound(totals, first, begun) < self.threshold - _SLACK:
@@ -197,46 +202,54 @@ class Restarted:
         if length <= _STRETCH:
             return self._logs(totals, first, begun) >= self.threshold
         middle = length // 2
-        early = begun < middle
-        later = np.maximum(begun - middle, 0)
-        left = self._kept(early)._crossed(totals[:middle], first[:middle], begun[early])
-        return np.concatenate((left, self._crossed(totals[middle:], first[middle:], later)))
+        left = self._crossed(totals[:middle], first[:middle], begun.before(middle))
+        right = self._crossed(totals[middle:], first[middle:], begun.since(middle))
+        return np.concatenate((left, right))
 
-    def _kept(self, which: Flags) -> "Restarted":
-        part = Restarted(self.hours, self.alternatives, self.threshold)
-        part.starts, part.effects = self.starts[which], self.effects[which]
-        return part
-
-    def _bound(self, totals: Array, first: Array, begun: Numbers) -> float:
+    def _bound(self, totals: Array, first: Array, begun: "_Begun") -> float:
         """The evidence is nowhere above this: a mean is at most its largest term."""
-        old = np.searchsorted(begun, 0, side="right")
-        highest = np.broadcast_to(totals.max(axis=0), self.starts.shape).copy()
-        if old < len(begun):
+        old = np.searchsorted(begun.minute, 0, side="right")
+        highest = np.broadcast_to(totals.max(axis=0), begun.starts.shape).copy()
+        if old < len(begun.minute):
             ahead = np.maximum.accumulate(totals[::-1])[::-1]
-            highest[old:] = ahead[begun[old:]]
-        tops = ((highest - self.starts) / self.effects[:, None]).max(axis=1)
-        return float(np.logaddexp(first.max() + self._half, _log_sum(tops) + self._part))
+            highest[old:] = ahead[begun.minute[old:]]
+        tops = ((highest - begun.starts) / begun.effects[:, None]).max(axis=1)
+        return float(self._weighted(first.max(), tops))
 
-    def _logs(self, totals: Array, first: Array, begun: Numbers) -> Array:
+    def _logs(self, totals: Array, first: Array, begun: "_Begun") -> Array:
         """The logarithm of the weighted sum at each minute."""
-        terms = (totals[:, None, :] - self.starts) / self.effects[:, None]
-        logs = log_mean(terms) if len(begun) else np.zeros((len(totals), 0))
-        logs[np.arange(len(totals))[:, None] < begun] = -np.inf
-        return np.logaddexp(log_mean(first) + self._half, _log_sum(logs) + self._part)
+        terms = (totals[:, None, :] - begun.starts) / begun.effects[:, None]
+        logs = log_mean(terms) if len(begun.minute) else np.zeros((len(totals), 0))
+        logs[np.arange(len(totals))[:, None] < begun.minute] = -np.inf
+        return self._weighted(log_mean(first), logs)
+
+    def _weighted(self, first: Array, restarted: Array) -> Array:
+        parts = _log_sum(restarted) - log(2 * self.hours)
+        return np.asarray(np.logaddexp(first - log(2), parts))
 
     @property
     def log(self) -> float:
         """The logarithm of the evidence now."""
-        begun = np.zeros(len(self.starts), dtype=np.int64)
+        begun = _Begun(np.zeros(len(self.starts), dtype=np.int64), self.starts, self.effects)
         return float(self._logs(self.totals[None], self.first[None], begun)[0])
 
-    @property
-    def _half(self) -> float:
-        return -log(2)
 
-    @property
-    def _part(self) -> float:
-        return -log(2 * self.hours)
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """Restarted processes: with which minute of a stretch each began, where, and how tempered."""
+
+    minute: Numbers
+    starts: Array
+    effects: Array
+
+    def before(self, minute: int) -> "_Begun":
+        """Those of the stretch before a minute."""
+        early = self.minute < minute
+        return _Begun(self.minute[early], self.starts[early], self.effects[early])
+
+    def since(self, minute: int) -> "_Begun":
+        """All, as the stretch that begins with a minute sees them."""
+        return _Begun(np.maximum(self.minute - minute, 0), self.starts, self.effects)
 
 
 def _running(start: Array, increments: Array) -> Array:

@@ -57,8 +57,8 @@ class Counts:
     """One arm (of one engine, where blocks are assigned) in one minute.
 
     `ttft` also counts requests that waited for a first token and got none, by their wait.
-    `busiest` and the squares may be missing where the engine does not tell: then every request
-    counts as one of its own.
+    `busiest`, `new_keys` and `bad_squares` may be missing where the engine does not tell: then
+    every request counts as a key of its own.
     """
 
     arm: str
@@ -73,7 +73,7 @@ class Counts:
     ttft: tuple[int, ...] = ()
     latency: tuple[int, ...] = ()
     busiest: Mapping[str, int] = field(default_factory=dict)  #: requests of a few keys, by digest
-    squares: int | None = None  #: sum over keys of their requests squared
+    new_keys: int | None = None  #: keys that were not seen in this epoch before
     bad_squares: int | None = None  #: sum over keys of their failed and cut squared
 
     @property
@@ -90,6 +90,11 @@ class Counts:
     def ended(self) -> int:
         """Requests of whatever end."""
         return self.n + self.shed + self.rejected + self.cancelled
+
+    @property
+    def assigned(self) -> int:
+        """What was assigned: keys where they are told, for one may send many requests."""
+        return self.ended if self.new_keys is None else self.new_keys
 
     @property
     def keyed(self) -> float:
@@ -149,8 +154,8 @@ def parse_header(line: str) -> Header:
     """
     try:
         body = _object(line)
-        edges = {name: tuple(body.pop(name)) for name in ("ttft_edges", "latency_edges")}
-        header = Header(**{**body, "unit": Unit(body["unit"])}, **edges)
+        edges = {name: tuple(body[name]) for name in ("ttft_edges", "latency_edges")}
+        header = Header(**{**body, **edges, "unit": Unit(body["unit"])})
     except (ValueError, TypeError, KeyError) as error:
         raise LedgerError(f"not a ledger's header: {error}") from error
     _check_header(header)
@@ -179,6 +184,7 @@ def parse_row(line: str, header: Header) -> Row:
 _STAMP: Final = "%Y-%m-%dT%H:%MZ"
 
 #: Fields of `Counts` that are numbers of requests.
+_MAY_BE_UNKNOWN: Final = ("new_keys", "bad_squares")
 _NUMBERS: Final = ("ok", "failed", "cut", "shed", "rejected", "cancelled", "early")
 
 
@@ -187,11 +193,11 @@ def _line(body: Mapping[str, Any]) -> str:
 
 
 def _sparse(counts: Counts) -> dict[str, Any]:
-    """What is zero or not known says nothing; a sum of squares that is zero does."""
+    """What is zero goes without saying, unless it could also be unknown."""
     return {
         name: value
         for name, value in asdict(counts).items()
-        if value or (value is not None and name.endswith("squares"))
+        if value or (value is not None and name in _MAY_BE_UNKNOWN)
     }
 
 
@@ -231,8 +237,8 @@ def _check_row(row: Row, header: Header) -> None:
             raise LedgerError(f"unit {header.unit.value!r} with engine {counts.engine!r}")
         _check_counts([getattr(counts, name) for name in _NUMBERS], "a number of requests")
         _check_counts([*counts.busiest.values()], "busiest")
-        squares = (counts.squares, counts.bad_squares)
-        _check_counts([square for square in squares if square is not None], "squares")
+        known = (counts.new_keys, counts.bad_squares)
+        _check_counts([value for value in known if value is not None], "keys")
         for name, size in buckets.items():
             given = getattr(counts, name)
             _check_counts(given, name)

@@ -102,7 +102,7 @@ class LedgerFold:
         if self.last is not None and row.minute <= self.last:
             if self._seen.get(row.minute) != digest:
                 self.disorder = self.disorder or (
-                    f"minute {_clock(row.minute)} came after {_clock(self.last)}, and differs"
+                    f"minute {clock(row.minute)} came after {clock(self.last)}, and differs"
                 )
             return False
         self.first = row.minute if self.first is None else self.first
@@ -130,7 +130,7 @@ class LedgerFold:
         if not self.crash and (most >= _CRASHES_OF_ONE or every >= _CRASHES_OF_ALL):
             self.crash = (
                 f"{most} unplanned restarts or stalls of one engine and {every} in all within "
-                f"{CRASH_MINUTES} minutes, at {_clock(row.minute)}"
+                f"{CRASH_MINUTES} minutes, at {clock(row.minute)}"
             )
 
     def _counted(self, row: Row) -> list[Counts]:
@@ -169,9 +169,7 @@ class LedgerFold:
         for engine in sorted(e for e, block in self._open.items() if block.number < number):
             yield from self._paired(engine, self._open.pop(engine), place)
         for c in counts:
-            block = self._open.setdefault(
-                c.engine, _Block(number, c.arm, 0, empty(self._buckets))
-            )
+            block = self._open.setdefault(c.engine, _Block(number, c.arm, 0, empty(self._buckets)))
             if block.arm != c.arm:  # both arms in one block: it was not assigned as a whole
                 block.minutes = -BLOCK_MINUTES
             block.minutes += 1
@@ -197,7 +195,7 @@ _ALL: Final = ""
 def _one(c: Counts, buckets: tuple[int, int]) -> Columns:
     single = {
         name: np.array([float(getattr(c, name))])
-        for name in ("n", "bad", "keyed", "ended", "shed", "early")
+        for name in ("n", "bad", "keyed", "ended", "shed", "early", "assigned")
     }
     ttft, latency = (
         np.array([given or (0,) * size], dtype=np.float64)
@@ -215,5 +213,6 @@ def _forget(keys: dict[str, int]) -> None:
         keys.update({_ALL: keys_of_all, **dict(kept)})
 
 
-def _clock(minute: int) -> str:
+def clock(minute: int) -> str:
+    """A minute as people write it."""
     return str(np.datetime64(minute, "m")) + "Z"

@@ -21,6 +21,7 @@ class Columns:
     ended: Array  #: requests of whatever end, shed and cancelled ones too
     shed: Array
     early: Array  #: cancelled before the first token
+    assigned: Array  #: what was assigned to the arm: keys where they are told, else requests
     ttft: Array  #: a column for each bucket
     latency: Array
 
@@ -89,6 +90,7 @@ def empty(buckets: tuple[int, int], minutes: int = 1) -> Columns:
         ended=none,
         shed=none,
         early=none,
+        assigned=none,
         ttft=np.zeros((minutes, buckets[0])),
         latency=np.zeros((minutes, buckets[1])),
     )

@@ -67,7 +67,7 @@ class _Limit:
             limit,
             Restarted(budget.hours, len(over), budget.threshold),
             Evidence.over(len(under)),
-            start and (Dispersion(start, binomial=True), Dispersion(start, binomial=True)),
+            _scatter(start, binomial=True),
             over,
             under,
         )
@@ -103,7 +103,7 @@ class _SideBySide:
             odds,
             Restarted(budget.hours, len(odds), budget.threshold),
             Evidence.over(len(odds)),
-            start and (Dispersion(start, binomial=False), Dispersion(start, binomial=False)),
+            _scatter(start, binomial=False),
         )
 
     def is_worse(self, hours: Numbers, seen: Seen) -> Flags:
@@ -186,10 +186,8 @@ class Watch:
             else None,
         )
 
-    def fold(self, minutes: Minutes) -> None:
-        """Add minutes, in order."""
-        if not len(minutes):
-            return
+    def fold(self, minutes: Minutes) -> Seen:
+        """Add minutes, at least one, in order; what was counted in them for a pass."""
         hours = minutes.hours
         harm, good = self.counting.count(minutes)
         worse = self._worse(hours, harm, minutes.pairs)
@@ -206,6 +204,7 @@ class Watch:
         if self.broken is None and worse.any():
             self._break(int(np.argmax(worse)), minutes, good)
         self.sums = self.sums + [column.sum() for column in _columns(good)]
+        return good
 
     def _worse(self, hours: Numbers, harm: Seen, pairs: tuple[Pair, ...]) -> Flags:
         if self.blocks:
@@ -229,6 +228,14 @@ class Watch:
         return self.beside.better.log
 
     @property
+    def slope(self) -> float:
+        """Evidence for a pass that each request brought, by the alternative that fits best."""
+        if self.treatment or not self.sums[0]:
+            return 0.0
+        best = log_evidence_above(self.blocks.better) if self.blocks else self.beside.better.best
+        return best / float(self.sums[0])
+
+    @property
     def met(self) -> bool:
         """Whether the criterion is confidently met now, by enough requests."""
         enough = self.sums[0] >= self.criterion.min_samples
@@ -243,6 +250,13 @@ class Watch:
     def effect(self) -> float:
         """The design effect of a ceiling's count now."""
         return self.treatment.effect if self.treatment else 1.0
+
+
+def _scatter(start: float | None, *, binomial: bool) -> tuple[Dispersion, Dispersion] | None:
+    """Design effects for a rollback and for a pass; None where counts are as good as coins."""
+    if start is None:
+        return None
+    return Dispersion(start, binomial=binomial), Dispersion(start, binomial=binomial)
 
 
 def limit_of(criterion: Criterion) -> float:
@@ -260,9 +274,7 @@ def _effect(scatter: Dispersion | None, hours: Numbers, n: Array, u: Array, v: A
     return np.ones(len(hours)) if scatter is None else scatter.fold(hours, n, u, v)
 
 
-def _paired_effect(
-    scatter: Dispersion | None, hours: Numbers, seen: Seen, share: Array
-) -> Array:
+def _paired_effect(scatter: Dispersion | None, hours: Numbers, seen: Seen, share: Array) -> Array:
     together = seen.bad + seen.control_bad
     score, variance = seen.bad - together * share, together * share * (1 - share)
     return _effect(scatter, hours, seen.n, score, variance)

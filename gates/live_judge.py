@@ -1,0 +1,94 @@
+"""Live criteria of several flags judged together: ledgers in, findings out. Pure."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Final
+
+from engine.core.flags import FlagSet
+from gates.attribution import Blame, blame
+from gates.criteria import Criterion, Measure, Outcome
+from gates.findings import Finding
+from gates.groups import Counts, flags_of
+from gates.ledger_file import Ledger
+from gates.live_fold import LiveFold
+from gates.stages import Stage
+
+
+def findings(
+    criterion: Criterion,
+    ledger: Ledger,
+    stage: Stage,
+    now: datetime,
+    others: Iterable[Criterion] = (),
+) -> tuple[Finding, ...]:
+    """What one ledger says about one live criterion.
+
+    Args:
+        criterion: with source `live`.
+        ledger: of one flag at one stage.
+        stage: of the policy, the one at which the ledger was written.
+        now: only tells whether the ledger is up to date.
+        others: the other live criteria of the policy, which share the chance of wrong rollbacks.
+    """
+    criteria = {c.id: c for c in (criterion, *others)}
+    fold = folded(ledger, criteria.values(), stage)
+    return (*unreadable(ledger), *fold.findings(criterion, now))
+
+
+def folded(ledger: Ledger, criteria: Iterable[Criterion], stage: Stage) -> LiveFold:
+    """A ledger's state; the same however the rows came."""
+    fold = LiveFold.of(ledger.header, criteria, stage)
+    fold.extend(ledger.rows)
+    return fold
+
+
+def unreadable(ledger: Ledger) -> tuple[Finding, ...]:
+    """What of a file could not be read."""
+    flags = frozenset({ledger.header.flag})
+    return tuple(
+        Finding(outcome=Outcome.INVALID, reason=f"ledger: {problem}", flags=flags)
+        for problem in ledger.problems
+    )
+
+
+def together(
+    criterion: Criterion, folds: Mapping[str, LiveFold], now: datetime
+) -> tuple[Finding, ...]:
+    """The findings of all flags about a criterion; of several suspects only the guilty are blamed.
+
+    Args:
+        criterion: with source `live`.
+        folds: by flag.
+        now: only tells whether the ledgers are up to date.
+    """
+    every = [f for fold in folds.values() for f in fold.findings(criterion, now)]
+    suspects = sorted({flag for f in every if f.attributed for flag in f.flags})
+    if len(suspects) < 2 or criterion.measure not in _CELLS:  # noqa: PLR2004 - alone, there is no choice
+        return tuple(every)
+    verdict = blame(suspects, _cells([folds[flag] for flag in suspects], criterion.measure))
+    return tuple(_judged(finding, verdict) for finding in every)
+
+
+def _judged(finding: Finding, verdict: Blame) -> Finding:
+    """A suspect that is not guilty keeps its failure, which holds, and is not rolled back."""
+    if not finding.attributed or not finding.flags:
+        return finding
+    return replace(
+        finding,
+        reason=f"{finding.reason}; attribution: {verdict.reason}",
+        attributed=not verdict.guilty or bool(finding.flags & verdict.guilty),
+    )
+
+
+#: Where the two numbers of a measure stand in a cell of the ledger: n and bad.
+_CELLS: Final = {Measure.ERROR_RATE: (0, 1), Measure.TTFT: (2, 3)}
+
+
+def _cells(folds: list[LiveFold], measure: Measure) -> dict[FlagSet, Counts]:
+    """Those of the youngest ledger: in its minutes every suspect stood where it stands now."""
+    n, bad = _CELLS[measure]
+    youngest = max(folds, key=lambda fold: (fold.ledger.first or 0, fold.ledger.header.flag))
+    return {
+        flags_of(name): Counts(cell[bad], cell[n]) for name, cell in youngest.ledger.cells.items()
+    }
