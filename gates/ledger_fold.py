@@ -5,7 +5,7 @@ it grows is the same.
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Final
@@ -91,6 +91,13 @@ class LedgerFold:
             by_block=self.header.unit is Unit.BLOCK,
         )
 
+    def count(self, minutes: Minutes, cells: Mapping[str, Sequence[int]]) -> None:
+        """Take minutes in that were columns from the start, all of them valid."""
+        self.first = minutes.first if self.first is None else self.first
+        self.last = int(minutes.minute[-1])
+        self.valid += int(((minutes.treatment.ended + minutes.control.ended) > 0).sum())
+        self._add(cells)
+
     def shares_of_busiest(self) -> Iterator[tuple[str, int, int]]:
         """For each arm: its name, the requests of its busiest key, and all its requests."""
         for arm, keys in self.busiest.items():
@@ -141,15 +148,18 @@ class LedgerFold:
 
     def _take(self, row: Row, counts: list[Counts]) -> None:
         self.valid += any(c.ended for c in counts)
-        for name, cell in row.cells.items():
-            sums = self.cells.setdefault(name, [0] * len(cell))
-            sums[:] = (a + b for a, b in zip(sums, cell, strict=True))
+        self._add(row.cells)
         for c in counts:
             keys = self.busiest.setdefault(c.arm, {_ALL: 0})
             keys[_ALL] += c.ended
             for key, n in c.busiest.items():
                 keys[key] = keys.get(key, 0) + n
             _forget(keys)
+
+    def _add(self, cells: Mapping[str, Sequence[int]]) -> None:
+        for name, cell in cells.items():
+            sums = self.cells.setdefault(name, [0] * len(cell))
+            sums[:] = (a + b for a, b in zip(sums, cell, strict=True))
 
     @property
     def _buckets(self) -> tuple[int, int]:

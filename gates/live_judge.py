@@ -12,7 +12,9 @@ from gates.findings import Finding
 from gates.groups import Counts, flags_of
 from gates.ledger_file import Ledger
 from gates.live_fold import LiveFold
+from gates.rows import Judged, decide
 from gates.stages import Stage
+from gates.verdict import Decision
 
 
 def findings(
@@ -68,6 +70,20 @@ def together(
         return tuple(every)
     verdict = blame(suspects, _cells([folds[flag] for flag in suspects], criterion.measure))
     return tuple(_judged(finding, verdict) for finding in every)
+
+
+def decisions(
+    criteria: Iterable[Criterion], folds: Mapping[str, LiveFold], now: datetime
+) -> dict[str, Decision]:
+    """What to do with each flag, when all its live evidence is what these criteria demand.
+
+    Args:
+        criteria: that the step demands, all with source `live`.
+        folds: by flag.
+        now: only tells whether the ledgers are up to date.
+    """
+    judged = [Judged(c, together(c, folds, now)) for c in criteria]
+    return {flag: decide(flag, judged) for flag in folds}
 
 
 def _judged(finding: Finding, verdict: Blame) -> Finding:

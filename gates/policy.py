@@ -13,7 +13,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from engine.config import ConfigError, Section, YamlDocument, explain, packaged, read_yaml
-from gates.criteria import JUDGED, Covers, Criterion, Kind, Measure
+from gates.criteria import JUDGED, JUDGED_LIVE, Covers, Criterion, Kind, Measure
 from gates.stages import STAGES, Policy, Stage, Waiver
 
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -47,6 +47,7 @@ class CriterionSection(Section):
     attribution: bool = True
     covers: Covers = Covers.EACH_FLAG
     max_age_hours: Positive = 24
+    design_effect: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 1.5
 
     @model_validator(mode="after")
     def _numbers_of_the_kind(self) -> Self:
@@ -59,12 +60,13 @@ class CriterionSection(Section):
 
     @model_validator(mode="after")
     def _measure_of_the_kind(self) -> Self:
-        allowed = JUDGED.get(self.kind, frozenset(Measure))
+        judged = JUDGED_LIVE if self.source == "live" else JUDGED
+        allowed = judged.get(self.kind, frozenset(Measure))
         if self.measure not in allowed:
             names = ", ".join(sorted(allowed))
             raise ValueError(f"kind {self.kind.value!r} measures {names}; given {self.measure!s}")
         timed = self.measure in (Measure.TTFT, Measure.LATENCY)
-        if self.kind in JUDGED and timed != (self.quantile is not None):
+        if self.kind in judged and timed != (self.quantile is not None):
             verb = "needs" if timed else "has no use for"
             raise ValueError(f"measure {self.measure.value!r} {verb} 'quantile'")
         return self
