@@ -1,6 +1,6 @@
 """Live criteria of several flags judged together: ledgers in, findings out. Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Final
@@ -14,7 +14,7 @@ from gates.ledger_file import Ledger
 from gates.live_fold import LiveFold
 from gates.rows import Judged, decide
 from gates.stages import Stage
-from gates.verdict import Decision
+from gates.verdict import Decision, worst_decision
 
 
 def findings(
@@ -73,17 +73,31 @@ def together(
 
 
 def decisions(
-    criteria: Iterable[Criterion], folds: Mapping[str, LiveFold], now: datetime
+    demanded: Iterable[Criterion],
+    armed: Iterable[Criterion],
+    folds: Mapping[str, LiveFold],
+    now: datetime,
 ) -> dict[str, Decision]:
-    """What to do with each flag, when all its live evidence is what these criteria demand.
+    """What to do with each flag, by its live evidence alone.
 
     Args:
-        criteria: that the step demands, all with source `live`.
+        demanded: the criteria of the door that the flags stand before, all with source `live`.
+        armed: those that may roll back, wherever the flags stand: every critical one.
         folds: by flag.
         now: only tells whether the ledgers are up to date.
     """
-    judged = [Judged(c, together(c, folds, now)) for c in criteria]
-    return {flag: decide(flag, judged) for flag in folds}
+    judged = [Judged(c, together(c, folds, now)) for c in demanded]
+    listed = {each.criterion.id for each in judged}
+    other = [Judged(c, together(c, folds, now)) for c in armed if c.critical and c.id not in listed]
+    return {
+        flag: worst_decision([decide(flag, judged), *_rollbacks(flag, other)]) for flag in folds
+    }
+
+
+def _rollbacks(flag: str, judged: Iterable[Judged]) -> Iterator[Decision]:
+    for each in judged:
+        if any(finding.attributed for finding in each.about(flag)):
+            yield Decision.ROLLBACK
 
 
 def _judged(finding: Finding, verdict: Blame) -> Finding:

@@ -180,6 +180,24 @@ def load_run(  # noqa: PLR0917 - one parameter an option
 
 
 @app.command()
+def simulate(  # noqa: PLR0917 - one parameter an option
+    fast: Annotated[bool, typer.Option("--fast", help="Few and short runs, for CI.")] = False,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same numbers.")] = 0,
+    only: Annotated[str, typer.Option(help="A part of the names of the scenarios wanted.")] = "",
+    jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
+    plot: Annotated[Path | None, typer.Option(help="Write the table as this SVG, too.")] = None,
+    config: ConfigPath = None,
+    json: Json = False,
+) -> None:
+    """How often the judge itself errs, on synthetic traffic; exit 0 when no target is missed."""
+    from gates.simulation.cli import Options
+    from gates.simulation.cli import simulate as measure
+
+    options = Options(fast=fast, seed=seed, only=only, jobs=jobs, plot=plot, config=config)
+    raise typer.Exit(measure(options, as_json=json))
+
+
+@app.command()
 def init(
     folder: Annotated[Path, typer.Argument(help="The project.")] = Path(),
     json: Json = False,

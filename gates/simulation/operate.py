@@ -3,11 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
 
 import numpy as np
 
-from gates.criteria import Criterion, Kind
+from gates.criteria import Criterion, Measure
 from gates.ledger import CLOSED_AFTER, Header, Unit
 from gates.live_fold import LiveFold
 from gates.live_judge import decisions
@@ -25,7 +24,6 @@ class Ended:
     decisions: Mapping[str, Decision]
     minute: int | None  #: of the rollback, from the start; None without one
     treated: float  #: the guilty flag's requests from when it went wrong to the rollback
-    needs: tuple[int, ...] = ()
 
     def rolled_back(self) -> frozenset[str]:
         """The flags that were."""
@@ -36,13 +34,16 @@ class Ended:
         return frozenset(f for f, d in self.decisions.items() if d is Decision.PROMOTE)
 
 
-def demanded(policy: Policy) -> tuple[Criterion, ...]:
-    """The live criteria that a sound flag meets; that it improves anything, it need not."""
-    live = [c for c in policy.criteria.values() if c.source == "live"]
-    return tuple(c for c in live if c.critical or c.id == _SOAK)
+def demanded(scenario: Scenario, policy: Policy) -> tuple[Criterion, ...]:
+    """The live criteria that a promotion demands in a scenario."""
+    if scenario.demands:
+        return tuple(policy.criteria[name] for name in scenario.demands)
+    return tuple(c for c in live(policy) if c.critical or c.measure is Measure.SOAK)
 
 
-_SOAK: Final = "soak"
+def live(policy: Policy) -> tuple[Criterion, ...]:
+    """Every live criterion of a policy."""
+    return tuple(c for c in policy.criteria.values() if c.source == "live")
 
 
 def run(scenario: Scenario, policy: Policy, seed: tuple[int, ...]) -> Ended:
@@ -63,19 +64,16 @@ def run(scenario: Scenario, policy: Policy, seed: tuple[int, ...]) -> Ended:
     if place is not None:
         folds = _folded(scenario, policy, drawn, place + 1)
     length = scenario.length if place is None else place + 1
-    decided = decisions(demanded(policy), folds, _now(length))
+    decided = decisions(demanded(scenario, policy), live(policy), folds, _now(length))
     minute = place if Decision.ROLLBACK in decided.values() else None
     return Ended(decided, minute, _treated(scenario, drawn.minutes, length))
 
 
-def _folded(
-    scenario: Scenario, policy: Policy, drawn: Traffic, length: int
-) -> dict[str, LiveFold]:
-    live = [c for c in policy.criteria.values() if c.source == "live"]
+def _folded(scenario: Scenario, policy: Policy, drawn: Traffic, length: int) -> dict[str, LiveFold]:
     stage = policy.stages[scenario.stage]
     folds = {}
     for flag, minutes in drawn.minutes.items():
-        fold = LiveFold.of(_header(flag, scenario), live, stage)
+        fold = LiveFold.of(_header(flag, scenario), live(policy), stage)
         part = minutes.part(0, length)
         fold.ledger.count(part, drawn.cells_until(length))
         fold.take(part)
@@ -107,7 +105,8 @@ def _first_break(folds: Mapping[str, LiveFold]) -> int | None:
         if watch.criterion.critical and watch.broken
     ]
     fired = [b.fired for fold in folds.values() for b in fold.backstops.values() if b.fired]
-    return min([*broken, *fired], default=None) and min([*broken, *fired]) - FIRST_MINUTE
+    first = min([*broken, *fired], default=None)
+    return None if first is None else first - FIRST_MINUTE
 
 
 def _treated(scenario: Scenario, minutes: Mapping[str, Minutes], length: int) -> float:

@@ -5,7 +5,7 @@ day, noise of each arm's hosts, bursts of errors that hit everybody.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import erf, log, pi, sqrt
 from typing import Final
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.random import Generator
 
 from engine.core.flags import FlagSet, flag_set_name
-from gates.eprocess import Array
+from gates.eprocess import Array, Numbers
 from gates.histogram import beyond
 from gates.minutes import Columns, Minutes
 
@@ -116,7 +116,14 @@ def traffic(
     for name, rate in sorted(rates.items(), key=lambda item: flag_set_name(item[0])):
         own = sum((noise[flag, flag in name] for flag in flags), np.zeros(length))
         affected = change.flags is None or bool(change.flags & name)
-        drawn[name] = _cell(model, rate, common, own, change if affected else Change(), name, rng)
+        spared = model.bursts == "treatment" and not name
+        drawn[name] = _cell(
+            rate,
+            replace(common, bursts=np.zeros(length)) if spared else common,
+            own,
+            change if affected else Change(),
+            rng,
+        )
     return Traffic(
         {flag: _minutes(flag, drawn, length) for flag in flags},
         {flag_set_name(name): _four(columns) for name, columns in drawn.items()},
@@ -125,6 +132,7 @@ def traffic(
 
 @dataclass(frozen=True, slots=True)
 class _Common:
+    errors: float
     load: Array
     times: Array
     bursts: Array
@@ -137,24 +145,15 @@ def _common(model: Model, length: int, rng: Generator) -> _Common:
     if model.bursts:
         for begin in rng.integers(0, length, 2 * max(length // _DAY, 1)):
             bursts[begin : begin + rng.integers(1, 4)] = 0.05
-    return _Common(1 + 0.3 * np.sin(day), times, bursts)
+    return _Common(model.errors, 1 + 0.3 * np.sin(day), times, bursts)
 
 
-def _cell(
-    model: Model,
-    rate: float,
-    common: _Common,
-    noise: Array,
-    change: Change,
-    name: FlagSet,
-    rng: Generator,
-) -> Columns:
+def _cell(rate: float, common: _Common, noise: Array, change: Change, rng: Generator) -> Columns:
     length = len(noise)
     after = np.arange(length) >= change.since
     n = rng.poisson(rate * common.load)
-    burst = common.bursts if model.bursts == "both" or name else np.zeros(length)
-    errors = np.where(after & (change.errors is not None), change.errors or 0.0, model.errors)
-    bad = rng.binomial(n, np.maximum(errors, burst))
+    errors = np.where(after & (change.errors is not None), change.errors or 0.0, common.errors)
+    bad = rng.binomial(n, np.maximum(errors, common.bursts))
     sound = common.times + noise
     ttft = _drawn(n, sound + np.where(after, log(change.slower), 0.0), TTFT_EDGES, 1.0, rng)
     latency = _drawn(n, sound, LATENCY_EDGES, _LATENCY_TIMES, rng)
@@ -205,7 +204,7 @@ def _related(length: int, related: float, deviation: float, rng: Generator) -> A
     kernel = related ** np.arange(min(length, int(log(1e-9) / log(related))))
     spectrum = 2 ** int(np.ceil(np.log2(length + len(kernel))))
     series = np.fft.irfft(np.fft.rfft(shocks, spectrum) * np.fft.rfft(kernel, spectrum), spectrum)
-    return series[:length]
+    return np.asarray(series[:length])
 
 
 #: Times: nine in ten from one log-normal, the rest from a slower one; medians in milliseconds.
@@ -222,7 +221,9 @@ _STEP: Final = 0.002
 _WIDEST: Final = 2.5
 
 
-def _drawn(n: Array, scale: Array, edges: tuple[float, ...], times: float, rng: Generator) -> Array:
+def _drawn(
+    n: Numbers, scale: Array, edges: tuple[float, ...], times: float, rng: Generator
+) -> Array:
     table = _table(edges, times)
     place = np.clip(np.round((scale + _WIDEST) / _STEP), 0, len(table) - 1).astype(np.int64)
     return rng.multinomial(n, table[place]).astype(np.float64)
@@ -242,7 +243,8 @@ def _table(edges: tuple[float, ...], times: float) -> Array:
 
 def _below(x: Array) -> Array:
     normal = np.vectorize(lambda z: (1 + erf(z / sqrt(2))) / 2)
-    return np.asarray(sum(weight * normal((x - mean) / sd) for weight, mean, sd in _PARTS))
+    parts = [weight * normal((x - mean) / sd) for weight, mean, sd in _PARTS]
+    return np.asarray(np.sum(parts, axis=0))
 
 
 def _log_p95() -> float:
