@@ -238,7 +238,7 @@ def _table(edges: tuple[float, ...], times: float) -> Array:
     below = _below(ends[None, :] - base - scales[:, None])
     whole = np.ones((len(scales), 1))
     chances = np.diff(np.hstack((0 * whole, below, whole)), axis=1)
-    return chances / chances.sum(axis=1, keepdims=True)
+    return np.asarray(chances / chances.sum(axis=1, keepdims=True))
 
 
 def _below(x: Array) -> Array:
