@@ -33,7 +33,7 @@ def findings(
         now: only tells whether the ledger is up to date.
         others: the other live criteria of the policy, which share the chance of wrong rollbacks.
     """
-    criteria = {c.id: c for c in (criterion, *others)}
+    criteria = {c.id: c for c in (*others, criterion)}
     fold = folded(ledger, criteria.values(), stage)
     return (*unreadable(ledger), *fold.findings(criterion, now))
 

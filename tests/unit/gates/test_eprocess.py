@@ -54,7 +54,9 @@ def test_the_mixture_is_that_of_an_independent_library() -> None:
     limit, weight = 0.01, 1e9
     rates = rates_above(limit, of_times=False)
     alone = [
-        BernoulliTest(limit, prior=(rate * weight, (1 - rate) * weight)).update(stream).log_e_values_
+        BernoulliTest(limit, prior=(rate * weight, (1 - rate) * weight))
+        .update(stream)
+        .log_e_values_
         for rate in rates
     ]
     mixture = Evidence.over(len(rates))
