@@ -12,13 +12,14 @@ from itertools import combinations
 
 from engine.core.flags import FLAGS, FlagSet, flag_set_name
 from gates.attempts import Attempt
-from gates.criteria import Covers, Criterion, Measure, Outcome
+from gates.completeness import missing
+from gates.criteria import Covers, Criterion, Measure, Outcome, worst
 from gates.evidence import Measurement
 from gates.findings import Finding
 from gates.groups import TREATMENT, declared, grouped, treatment_flags
 from gates.kinds import assess, judgeable
 from gates.planned import Session, session_of
-from gates.provenance import doubts
+from gates.provenance import Origin, doubts
 from gates.rows import (
     Judged,
     answered,
@@ -37,9 +38,15 @@ from gates.verdict import LIFETIME, EvidenceFile, Subject, Verdict, worst_decisi
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """All that a report folder holds; `problems` are the files that could not be read."""
+    """All that a report folder holds; `problems` are the files that could not be read.
+
+    `others` are the attempts of other runs whose measurements were given, one tuple for each;
+    `earlier` are the tests of other suites that passed at the last verdict.
+    """
 
     attempts: tuple[Attempt, ...] = ()
+    others: tuple[tuple[Attempt, ...], ...] = ()
+    earlier: frozenset[str] = frozenset()
     measurements: tuple[Measurement, ...] = ()
     files: tuple[EvidenceFile, ...] = ()
     problems: tuple[str, ...] = ()
@@ -62,8 +69,13 @@ class _Case:
     """All that a criterion is judged on."""
 
     evidence: Evidence
-    session: Session
     request: Request
+    origin: Origin
+
+    @property
+    def session(self) -> Session:
+        """The judged one."""
+        return self.origin.session
 
 
 def judge(policy: Policy, evidence: Evidence, request: Request) -> Verdict:
@@ -73,7 +85,7 @@ def judge(policy: Policy, evidence: Evidence, request: Request) -> Verdict:
         ValueError: a time without a zone, or a flag that does not exist.
     """
     _check(request)
-    case = _Case(evidence, session_of(evidence.attempts), request)
+    case = _Case(evidence, request, _origin(evidence, request))
     steps = in_order(request.transitions)
     required = {flag: _required(policy, step, case.session) for flag, step in steps.items()}
     listed = {name for names in required.values() for name in names}
@@ -102,6 +114,17 @@ def judge(policy: Policy, evidence: Evidence, request: Request) -> Verdict:
     )
 
 
+def _origin(evidence: Evidence, request: Request) -> Origin:
+    others = [session_of(attempts) for attempts in evidence.others]
+    return Origin(
+        session=session_of(evidence.attempts),
+        subject=request.subject,
+        now=request.now,
+        machine=request.environment.get("machine", ""),
+        others={session.run: session for session in others},
+    )
+
+
 def _check(request: Request) -> None:
     if request.now.utcoffset() is None:
         raise ValueError(f"now needs a zone, given {request.now.isoformat()}")
@@ -119,7 +142,10 @@ def _required(policy: Policy, step: Transition, session: Session) -> list[str]:
 
 def _judged(policy: Policy, criterion: Criterion, case: _Case) -> Judged:
     findings = tuple(_findings(policy, criterion, case))
-    return answered(Judged(criterion, findings), policy.waiver(criterion.id, case.request.now))
+    further = criterion.at_stretch()
+    stretch = worst(f.outcome for f in _findings(policy, further, case)) if further else None
+    judged = Judged(criterion, findings, stretch=stretch)
+    return answered(judged, policy.waiver(criterion.id, case.request.now))
 
 
 def _findings(policy: Policy, criterion: Criterion, case: _Case) -> Iterator[Finding]:
@@ -133,9 +159,13 @@ def _findings(policy: Policy, criterion: Criterion, case: _Case) -> Iterator[Fin
         yield from _of_attempts(criterion, case.session)
     else:
         measured = declared(criterion, case.evidence.measurements)
-        yield from _of_items(criterion, case.session, {m.item for m in measured})
-        yield from _of_measurements(criterion, measured, case)
+        sound, complaints = _sifted(criterion, measured, case)
+        yield from _of_items(criterion, case.session, measured, given=bool(sound))
+        yield from complaints
+        for group in grouped(sound):
+            yield from assess(criterion, group)
         yield from _of_coverage(criterion, measured, frozenset(case.request.transitions))
+        yield from missing(policy, criterion, sound, case.evidence.earlier)
 
 
 def _of_reading(evidence: Evidence) -> Iterator[Finding]:
@@ -189,10 +219,17 @@ def _of_attempts(criterion: Criterion, session: Session) -> Iterator[Finding]:
         )
 
 
-def _of_items(criterion: Criterion, session: Session, wrote: set[str]) -> Iterator[Finding]:
-    """Each item that was planned for a criterion passed and wrote its measurement."""
+def _of_items(
+    criterion: Criterion, session: Session, measured: Iterable[Measurement], *, given: bool
+) -> Iterator[Finding]:
+    """Each item that was planned for a criterion passed and wrote its measurement.
+
+    With sound evidence at hand (`given`), which then comes from elsewhere, none has to be
+    planned.
+    """
+    wrote = {m.item for m in measured}
     items = session.about(criterion.id)
-    if not items:
+    if not items and not given:
         reason = f"{criterion.id}: no item was planned for it"
         yield Finding(outcome=Outcome.NO_DATA, reason=reason, absent=True)
     for item in items:
@@ -205,31 +242,32 @@ def _of_items(criterion: Criterion, session: Session, wrote: set[str]) -> Iterat
             )
 
 
-def _of_measurements(
+def _sifted(
     criterion: Criterion, measured: Iterable[Measurement], case: _Case
-) -> Iterator[Finding]:
-    """What cannot be believed is a finding of its own; the rest is judged in groups."""
+) -> tuple[list[Measurement], list[Finding]]:
+    """The measurements that can be believed, and a finding for each reason against the others."""
     sound: dict[str, Measurement] = {}
+    findings = []
     for measurement in measured:
-        complaints = list(
-            doubts(criterion, measurement, case.session, case.request.subject, case.request.now)
-        )
+        complaints = list(doubts(criterion, measurement, case.origin))
         if measurement.id in sound:
             complaints.append("is there twice")
         for complaint in complaints:
-            yield Finding(
+            finding = Finding(
                 outcome=Outcome.INVALID,
                 reason=f"{criterion.id}: evidence {measurement.id} {complaint}",
                 flags=treatment_flags(measurement),
             )
+            findings.append(finding)
         if not complaints:
             sound[measurement.id] = _beside(measurement, case.session)
-    for group in grouped(sound.values()):
-        yield from assess(criterion, group)
+    return list(sound.values()), findings
 
 
 def _beside(measurement: Measurement, session: Session) -> Measurement:
     """A measurement shared the machine with every worker of its session."""
+    if measurement.run != session.run:
+        return measurement
     return replace(measurement, workers=max(measurement.workers, session.workers))
 
 

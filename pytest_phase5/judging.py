@@ -43,7 +43,7 @@ def _judge(settings: Settings, judged: Judged, run: Run) -> Verdict:
         stage=str(settings.gate),
         transitions=judged.steps,
         now=datetime.now(UTC),
-        subject=subject_of(evidence.measurements, config_of(settings), judged.flags),
+        subject=subject_of(evidence.measurements, config_of(settings), judged.flags, run.id),
         dry_run=settings.from_off,
         environment=_environment(run),
     )
