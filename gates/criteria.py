@@ -123,8 +123,9 @@ class Criterion:
         """The same demand at its stretch goal, where it has one."""
         if self.stretch is None:
             return None
-        goal = {"limit": self.stretch} if self.margin is None else {"margin": self.stretch}
-        return replace(self, stretch=None, **goal)
+        if self.margin is None:
+            return replace(self, stretch=None, limit=self.stretch)
+        return replace(self, stretch=None, margin=self.stretch)
 
 
 def worst(outcomes: Iterable[Outcome]) -> Outcome:

@@ -56,8 +56,9 @@ class CriterionSection(Section):
     @classmethod
     def _with_its_unit(cls, given: object, info: ValidationInfo) -> object:
         """A stretch goal of a comparison is a ratio, as its margin is."""
-        kind, measure = info.data.get("kind"), info.data.get("measure")
-        ratio = info.field_name == "stretch" and "margin" in _NUMBERS.get(kind, ())
+        kind: Kind | None = info.data.get("kind")
+        measure: Measure | None = info.data.get("measure")
+        ratio = info.field_name == "stretch" and kind is not None and "margin" in _NUMBERS[kind]
         return given if given is None or measure is None or ratio else quantity(given, measure)
 
     @model_validator(mode="after")
