@@ -69,9 +69,9 @@ def connections_ceiling(criterion: Criterion, group: Group) -> Iterator[Finding]
         (protocol,) = protocols
         readings[protocol] += _connections(measurement)
         served[protocol] += sum(map(_well, measurement.samples))
-    missing = [name for name, found in readings.items() if not found]
+    missing = [name for name, found in readings.items() if not any(found)]
     if missing:
-        words = f"no reading of connections over {' and '.join(missing)}"
+        words = f"no connection was seen over {' and '.join(missing)}"
         yield plain(criterion, group, Outcome.NO_DATA, words)
     else:
         yield _shares(criterion, group, readings, served, limit)
@@ -101,7 +101,7 @@ def _shares(
     )
     least = min(served.values())
     interval = Interval(
-        max(0.0, after.low) / before.high,
+        max(0.0, after.low) / before.high if before.high > 0 else 0.0,
         after.high / before.low if before.low > 0 else inf,
     )
     outcome = (

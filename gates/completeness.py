@@ -29,6 +29,9 @@ def missing(
         for words in carried_out(journals, criterion):
             yield _no_data(criterion, words, absent=not journals)
     elif criterion.measure is Measure.SUITE:
+        for report in sound:
+            if not report.checks:
+                yield _no_data(criterion, f"{report.item}: empty, or every test skipped")
         gone = sorted(earlier - passed(sound) - set(policy.retired_tests))
         if gone:
             more = f" and {len(gone) - _NAMED} more" if len(gone) > _NAMED else ""

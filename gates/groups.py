@@ -112,14 +112,10 @@ def times(samples: Iterable[Sample], measure: Measure) -> list[float | None]:
     return [seconds(sample, measure) for sample in ordered]
 
 
-def declared(criterion: Criterion, measurements: Iterable[Measurement]) -> list[Measurement]:
-    """The measurements about a criterion: they say so, or are reports that it is all about."""
-    reports = criterion.measure is Measure.SUITE
-    return [
-        m
-        for m in measurements
-        if criterion.id in m.criteria or (reports and m.item.startswith(REPORT_ITEM))
-    ]
+def about(criterion: Criterion, measurement: Measurement) -> bool:
+    """Whether a measurement is about a criterion: it says so, or is a report of other suites."""
+    report = criterion.measure is Measure.SUITE and measurement.item.startswith(REPORT_ITEM)
+    return criterion.id in measurement.criteria or report
 
 
 def _lost(sample: Sample) -> bool:

@@ -16,10 +16,10 @@ from gates.completeness import missing
 from gates.criteria import Covers, Criterion, Measure, Outcome, worst
 from gates.evidence import Measurement
 from gates.findings import Finding
-from gates.groups import TREATMENT, declared, grouped, treatment_flags
+from gates.groups import TREATMENT, about, grouped, treatment_flags
 from gates.kinds import assess, judgeable
 from gates.planned import Session, session_of
-from gates.provenance import Origin, doubts
+from gates.provenance import Origin, doubts, flaws
 from gates.rows import (
     Judged,
     answered,
@@ -71,6 +71,7 @@ class _Case:
     evidence: Evidence
     request: Request
     origin: Origin
+    flaws: tuple[tuple[str, ...], ...]  #: of each measurement
 
     @property
     def session(self) -> Session:
@@ -85,7 +86,8 @@ def judge(policy: Policy, evidence: Evidence, request: Request) -> Verdict:
         ValueError: a time without a zone, or a flag that does not exist.
     """
     _check(request)
-    case = _Case(evidence, request, _origin(evidence, request))
+    wrong = tuple(tuple(flaws(measurement)) for measurement in evidence.measurements)
+    case = _Case(evidence, request, _origin(evidence, request), wrong)
     steps = in_order(request.transitions)
     required = {flag: _required(policy, step, case.session) for flag, step in steps.items()}
     listed = {name for names in required.values() for name in names}
@@ -141,14 +143,50 @@ def _required(policy: Policy, step: Transition, session: Session) -> list[str]:
 
 
 def _judged(policy: Policy, criterion: Criterion, case: _Case) -> Judged:
-    findings = tuple(_findings(policy, criterion, case))
+    known = _Known.of(criterion, case)
+    findings = tuple(_findings(policy, criterion, case, known))
     further = criterion.at_stretch()
-    stretch = worst(f.outcome for f in _findings(policy, further, case)) if further else None
+    stretch = worst(f.outcome for f in _findings(policy, further, case, known)) if further else None
     judged = Judged(criterion, findings, stretch=stretch)
     return answered(judged, policy.waiver(criterion.id, case.request.now))
 
 
-def _findings(policy: Policy, criterion: Criterion, case: _Case) -> Iterator[Finding]:
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """The measurements about a criterion: all, those to believe, and why not the others."""
+
+    measured: tuple[Measurement, ...]
+    sound: tuple[Measurement, ...]
+    complaints: tuple[Finding, ...]
+
+    @classmethod
+    def of(cls, criterion: Criterion, case: _Case) -> "_Known":
+        """Sift the evidence of a case."""
+        pairs = zip(case.evidence.measurements, case.flaws, strict=True)
+        measured = [pair for pair in pairs if about(criterion, pair[0])]
+        sound: dict[str, Measurement] = {}
+        complaints: list[Finding] = []
+        for measurement, wrong in measured:
+            given = [*wrong, *doubts(criterion, measurement, case.origin)]
+            if measurement.id in sound:
+                given.append("is there twice")
+            complaints += (_complaint(criterion, measurement, reason) for reason in given)
+            if not given:
+                sound[measurement.id] = _beside(measurement, case.session)
+        return cls(tuple(m for m, _ in measured), tuple(sound.values()), tuple(complaints))
+
+
+def _complaint(criterion: Criterion, measurement: Measurement, reason: str) -> Finding:
+    return Finding(
+        outcome=Outcome.INVALID,
+        reason=f"{criterion.id}: evidence {measurement.id} {reason}",
+        flags=treatment_flags(measurement),
+    )
+
+
+def _findings(
+    policy: Policy, criterion: Criterion, case: _Case, known: _Known
+) -> Iterator[Finding]:
     """Everything that is known about a criterion. Never empty."""
     yield from _of_reading(case.evidence)
     yield from _of_session(policy, case)
@@ -158,14 +196,12 @@ def _findings(policy: Policy, criterion: Criterion, case: _Case) -> Iterator[Fin
     elif criterion.measure is Measure.ATTEMPTS:
         yield from _of_attempts(criterion, case.session)
     else:
-        measured = declared(criterion, case.evidence.measurements)
-        sound, complaints = _sifted(criterion, measured, case)
-        yield from _of_items(criterion, case.session, measured, given=bool(sound))
-        yield from complaints
-        for group in grouped(sound):
+        yield from _of_items(criterion, case.session, known)
+        yield from known.complaints
+        for group in grouped(known.sound):
             yield from assess(criterion, group)
-        yield from _of_coverage(criterion, measured, frozenset(case.request.transitions))
-        yield from missing(policy, criterion, sound, case.evidence.earlier)
+        yield from _of_coverage(criterion, known.measured, frozenset(case.request.transitions))
+        yield from missing(policy, criterion, known.sound, case.evidence.earlier)
 
 
 def _of_reading(evidence: Evidence) -> Iterator[Finding]:
@@ -219,17 +255,14 @@ def _of_attempts(criterion: Criterion, session: Session) -> Iterator[Finding]:
         )
 
 
-def _of_items(
-    criterion: Criterion, session: Session, measured: Iterable[Measurement], *, given: bool
-) -> Iterator[Finding]:
+def _of_items(criterion: Criterion, session: Session, known: _Known) -> Iterator[Finding]:
     """Each item that was planned for a criterion passed and wrote its measurement.
 
-    With sound evidence at hand (`given`), which then comes from elsewhere, none has to be
-    planned.
+    With sound evidence at hand, which then comes from elsewhere, none has to be planned.
     """
-    wrote = {m.item for m in measured}
+    wrote = {m.item for m in known.measured}
     items = session.about(criterion.id)
-    if not items and not given:
+    if not items and not known.sound:
         reason = f"{criterion.id}: no item was planned for it"
         yield Finding(outcome=Outcome.NO_DATA, reason=reason, absent=True)
     for item in items:
@@ -240,28 +273,6 @@ def _of_items(
                 reason=f"{criterion.id}: {item.id}: {problem}",
                 absent=item.skipped and item.id not in wrote,
             )
-
-
-def _sifted(
-    criterion: Criterion, measured: Iterable[Measurement], case: _Case
-) -> tuple[list[Measurement], list[Finding]]:
-    """The measurements that can be believed, and a finding for each reason against the others."""
-    sound: dict[str, Measurement] = {}
-    findings = []
-    for measurement in measured:
-        complaints = list(doubts(criterion, measurement, case.origin))
-        if measurement.id in sound:
-            complaints.append("is there twice")
-        for complaint in complaints:
-            finding = Finding(
-                outcome=Outcome.INVALID,
-                reason=f"{criterion.id}: evidence {measurement.id} {complaint}",
-                flags=treatment_flags(measurement),
-            )
-            findings.append(finding)
-        if not complaints:
-            sound[measurement.id] = _beside(measurement, case.session)
-    return list(sound.values()), findings
 
 
 def _beside(measurement: Measurement, session: Session) -> Measurement:

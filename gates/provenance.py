@@ -39,18 +39,22 @@ class Origin:
     others: Mapping[str, Session] = field(default_factory=dict)  #: other runs, by id
 
 
+def flaws(measurement: Measurement) -> Iterator[str]:
+    """What is wrong with a measurement itself, whoever asks."""
+    if not measurement.valid:
+        yield measurement.invalid_reason or "declared invalid without a reason"
+    yield from _of_samples(measurement)
+
+
 def doubts(criterion: Criterion, measurement: Measurement, origin: Origin) -> Iterator[str]:
-    """Every reason not to believe a measurement; none means that it is sound."""
+    """Why a measurement without a flaw may not be of what is judged; none means that it is."""
     if measurement.run != origin.session.run:
         yield from _of_elsewhere(criterion, measurement, origin)
     else:
         yield from _of_plan(criterion, measurement, origin.session)
-    if not measurement.valid:
-        yield measurement.invalid_reason or "declared invalid without a reason"
     yield from _of_age(measurement.created, origin.now, timedelta(hours=criterion.max_age_hours))
     for arm, engine in measurement.arms.items():
         yield from _of_engine(arm, engine, origin.subject)
-    yield from _of_samples(measurement)
 
 
 def _of_elsewhere(criterion: Criterion, measurement: Measurement, origin: Origin) -> Iterator[str]:

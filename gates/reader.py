@@ -39,7 +39,7 @@ def read_folder(folder: Path) -> Evidence:
         if path.name.endswith(ATTEMPTS_SUFFIX):
             others += filter(None, [reading.read(path, read_attempts)])
         elif path.suffix == REPORT_SUFFIX:
-            measurements += reading.read(path, read_report) or ()
+            measurements += filter(None, [reading.read(path, read_report)])
         elif path.suffix == OWN_SUFFIX:
             measurements += filter(None, [reading.read(path, read_measurement)])
         else:

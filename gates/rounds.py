@@ -150,13 +150,13 @@ def _stretches(samples: Sequence[Sample]) -> list[float]:
 
 
 def _cut(block: Sequence[Sample]) -> Iterator[float]:
-    sent = [s.sent for s in block if s.sent is not None]
-    ends = sorted(s.end for s in block if s.outcome is Ended.OK and s.end is not None)
+    begin = min((s.sent for s in block if s.sent is not None), default=None)
     last = max((s.end for s in block if s.end is not None), default=None)
-    if not sent or last is None or last <= min(sent):
+    if begin is None or last is None or last <= begin:
         return
-    length = (last - min(sent)) / _STRETCHES
+    length = (last - begin) / _STRETCHES
     counts = [0] * _STRETCHES
-    for end in ends:
-        counts[min(int((end - min(sent)) / length), _STRETCHES - 1)] += 1
+    for sample in block:
+        if sample.outcome is Ended.OK and sample.end is not None:
+            counts[min(int((sample.end - begin) / length), _STRETCHES - 1)] += 1
     yield from (count / length for count in counts)

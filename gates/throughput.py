@@ -32,6 +32,8 @@ _MOST_ALIKE: Final = 0.8
 _WIDEST: Final = log(8.0)
 #: Bisection steps: the ends are then known to one part in a thousand.
 _STEPS: Final = 14
+#: Digits of a difference that say something: rounds that are all alike leave noise in the others.
+_DIGITS: Final = 9
 #: The least probability whose logarithm is taken.
 _TINY: Final = 1e-300
 
@@ -82,7 +84,7 @@ def _inflation(logs: Sequence[float]) -> float:
     if not logs:
         return 1.0
     mean = fmean(logs)
-    away = [value - mean for value in logs]
+    away = [round(value - mean, _DIGITS) for value in logs]
     whole = sum(value * value for value in away)
     seen = sum(a * b for a, b in pairwise(away)) / whole if whole else 0.0
     alike = min(_MOST_ALIKE, max(0.0, seen))
