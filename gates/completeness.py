@@ -1,11 +1,14 @@
-"""What must be there beside what was measured: every experiment, every test of the last time."""
+"""What must be there besides what was: every flag, every experiment, every test of last time."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import combinations
 from typing import Final
 
-from gates.criteria import Criterion, Measure, Outcome
+from engine.core.flags import FLAGS, FlagSet, flag_set_name
+from gates.criteria import Covers, Criterion, Measure, Outcome
 from gates.evidence import REPORT_ITEM, Measurement
 from gates.findings import Finding
+from gates.groups import TREATMENT, treatment_flags
 from gates.recovery import carried_out
 from gates.stages import Policy
 
@@ -50,3 +53,25 @@ def passed(measurements: Sequence[Measurement]) -> frozenset[str]:
 def _no_data(criterion: Criterion, words: str, *, absent: bool = False) -> Finding:
     reason = f"{criterion.id}: {words}"
     return Finding(outcome=Outcome.NO_DATA, reason=reason, absent=absent)
+
+
+def uncovered(
+    criterion: Criterion, measured: Iterable[Measurement], judged: FlagSet
+) -> Iterator[Finding]:
+    """A flag that nobody switched on was not shown to be sound."""
+    # Checks about no engine speak for no flag set, least of all for `off`.
+    seen = {treatment_flags(m) for m in measured if TREATMENT in m.arms}
+    for flags in _uncovered(criterion.covers, seen, judged):
+        reason = f"{criterion.id}: nothing was measured with flags={flag_set_name(flags)}"
+        yield Finding(outcome=Outcome.NO_DATA, reason=reason, flags=flags, absent=True)
+
+
+def _uncovered(covers: Covers, seen: set[FlagSet], judged: FlagSet) -> Iterator[FlagSet]:
+    names = [flag for flag in FLAGS if flag in judged]
+    if covers is Covers.EVERY_SET:
+        sizes = range(len(names) + 1)
+        every = (frozenset(members) for size in sizes for members in combinations(names, size))
+        yield from (flags for flags in every if flags not in seen)
+    elif covers is Covers.EACH_FLAG:
+        on = frozenset[str]().union(*seen)
+        yield from (frozenset({name}) for name in names if name not in on)

@@ -5,18 +5,17 @@ measured, and one for each thing that is missing or not to be believed. The wors
 counts, so more evidence of trouble can only make a verdict worse.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from itertools import combinations
 
-from engine.core.flags import FLAGS, FlagSet, flag_set_name
+from engine.core.flags import FLAGS
 from gates.attempts import Attempt
-from gates.completeness import missing
-from gates.criteria import Covers, Criterion, Measure, Outcome, worst
+from gates.completeness import missing, uncovered
+from gates.criteria import Criterion, Measure, Outcome, worst
 from gates.evidence import Measurement
 from gates.findings import Finding
-from gates.groups import TREATMENT, about, grouped, treatment_flags
+from gates.groups import about, grouped, treatment_flags
 from gates.kinds import assess, judgeable
 from gates.planned import Session, session_of
 from gates.provenance import Origin, doubts, flaws
@@ -50,6 +49,7 @@ class Evidence:
     measurements: tuple[Measurement, ...] = ()
     files: tuple[EvidenceFile, ...] = ()
     problems: tuple[str, ...] = ()
+    places: Mapping[str, str] = field(default_factory=dict)  #: a measurement's id to its file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,9 +85,7 @@ def judge(policy: Policy, evidence: Evidence, request: Request) -> Verdict:
     Raises:
         ValueError: a time without a zone, or a flag that does not exist.
     """
-    _check(request)
-    wrong = tuple(tuple(flaws(measurement)) for measurement in evidence.measurements)
-    case = _Case(evidence, request, _origin(evidence, request), wrong)
+    case = _case(evidence, request)
     steps = in_order(request.transitions)
     required = {flag: _required(policy, step, case.session) for flag, step in steps.items()}
     listed = {name for names in required.values() for name in names}
@@ -114,6 +112,22 @@ def judge(policy: Policy, evidence: Evidence, request: Request) -> Verdict:
         environment=dict(request.environment),
         dry_run=request.dry_run or case.session.dry_run,
     )
+
+
+def judged_alone(policy: Policy, evidence: Evidence, request: Request, name: str) -> Judged:
+    """All that is known about one criterion, whether or not a door asks for it.
+
+    Raises:
+        KeyError: a name that the policy does not know.
+        ValueError: as for `judge`.
+    """
+    return _judged(policy, policy.criteria[name], _case(evidence, request))
+
+
+def _case(evidence: Evidence, request: Request) -> _Case:
+    _check(request)
+    wrong = tuple(tuple(flaws(measurement)) for measurement in evidence.measurements)
+    return _Case(evidence, request, _origin(evidence, request), wrong)
 
 
 def _origin(evidence: Evidence, request: Request) -> Origin:
@@ -200,7 +214,7 @@ def _findings(
         yield from known.complaints
         for group in grouped(known.sound):
             yield from assess(criterion, group)
-        yield from _of_coverage(criterion, known.measured, frozenset(case.request.transitions))
+        yield from uncovered(criterion, known.measured, frozenset(case.request.transitions))
         yield from missing(policy, criterion, known.sound, case.evidence.earlier)
 
 
@@ -280,25 +294,3 @@ def _beside(measurement: Measurement, session: Session) -> Measurement:
     if measurement.run != session.run:
         return measurement
     return replace(measurement, workers=max(measurement.workers, session.workers))
-
-
-def _of_coverage(
-    criterion: Criterion, measured: Iterable[Measurement], judged: FlagSet
-) -> Iterator[Finding]:
-    """A flag that nobody switched on was not shown to be sound."""
-    # Checks about no engine speak for no flag set, least of all for `off`.
-    seen = {treatment_flags(m) for m in measured if TREATMENT in m.arms}
-    for flags in _uncovered(criterion.covers, seen, judged):
-        reason = f"{criterion.id}: nothing was measured with flags={flag_set_name(flags)}"
-        yield Finding(outcome=Outcome.NO_DATA, reason=reason, flags=flags, absent=True)
-
-
-def _uncovered(covers: Covers, seen: set[FlagSet], judged: FlagSet) -> Iterator[FlagSet]:
-    names = [flag for flag in FLAGS if flag in judged]
-    if covers is Covers.EVERY_SET:
-        sizes = range(len(names) + 1)
-        every = (frozenset(members) for size in sizes for members in combinations(names, size))
-        yield from (flags for flags in every if flags not in seen)
-    elif covers is Covers.EACH_FLAG:
-        on = frozenset[str]().union(*seen)
-        yield from (frozenset({name}) for name in names if name not in on)

@@ -34,22 +34,24 @@ def read_folder(folder: Path) -> Evidence:
     earlier = folder / EARLIER_FILE
     tests = reading.read(earlier, read_earlier) if earlier.exists() else None
     others: list[tuple[Attempt, ...]] = []
-    measurements: list[Measurement] = []
+    found: dict[Path, Measurement | None] = {}
     for path in _evidence_files(folder):
         if path.name.endswith(ATTEMPTS_SUFFIX):
             others += filter(None, [reading.read(path, read_attempts)])
         elif path.suffix == REPORT_SUFFIX:
-            measurements += filter(None, [reading.read(path, read_report)])
+            found[path] = reading.read(path, read_report)
         elif path.suffix == OWN_SUFFIX:
-            measurements += filter(None, [reading.read(path, read_measurement)])
+            found[path] = reading.read(path, read_measurement)
         else:
             allowed = f"{OWN_SUFFIX}, {REPORT_SUFFIX}"
             reading.problems.append(f"{path.name}: not an evidence file; expected {allowed}")
+    measured = {path: measurement for path, measurement in found.items() if measurement}
     return Evidence(
         attempts=attempts,
         others=tuple(others),
         earlier=tests or frozenset(),
-        measurements=tuple(measurements),
+        measurements=tuple(measured.values()),
+        places={m.id: path.relative_to(folder).as_posix() for path, m in measured.items()},
         files=tuple(reading.files),
         problems=tuple(reading.problems),
     )
