@@ -115,8 +115,11 @@ def _rounds(measurement: Measurement) -> tuple[list[float], list[float]] | str:
         return "no control to compare with"
     if len(treatment) != len(control):
         return f"{len(treatment)} treatment and {len(control)} control rounds do not pair"
-    if any(s.outcome is not Ended.OK for block in control for s in block):
-        return "control requests did not end well"
+    for arm, blocks in ((TREATMENT, treatment), (CONTROL, control)):
+        ends = [s.outcome is Ended.OK for block in blocks for s in block]
+        if not all(ends):  # turning requests away is quick, and no throughput
+            lost = ends.count(False)
+            return f"{lost} of {len(ends)} {arm} requests did not end well: not the same work"
     rates = [_rate(block) for block in treatment], [_rate(block) for block in control]
     if not all(isfinite(rate) for arm in rates for rate in arm):
         return "a round took no time"
