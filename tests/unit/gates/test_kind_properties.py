@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 from gate_builders import (
     NOW,
+    RUN,
     answers,
     attempts,
     evidence,
+    head,
     pace,
     policy,
     request,
@@ -19,6 +21,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kind_builders import busy, crowd, hits, in_turn, over, reported, survived
 
+from gates.attempts import Attempt
+from gates.attempts import Kind as AttemptKind
 from gates.criteria import WORST_FIRST, Criterion, Outcome
 from gates.evidence import REPORT_ITEM, Measurement
 from gates.judge import judge
@@ -182,6 +186,32 @@ def test_one_criterion_more_never_improves_a_verdict(
     before = judged(measured, demanding(tuple(sorted(names))))
     after = judged(measured, demanding(tuple(sorted(names | {more}))))
     assert ORDER.index(after.verdict) <= ORDER.index(before.verdict)
+
+
+objections = st.sampled_from(["hold", "rollback", "promote", "", None]).map(
+    lambda said: Attempt(kind=AttemptKind.OBJECTION, run=RUN, outcome=said, reason="odd")
+)
+
+
+@settings(max_examples=10 * FULL, deadline=None)
+@given(
+    st.sampled_from(range(len(WHOLE))),
+    st.sets(st.sampled_from([*NAMES, "no_leak", "unheard_of"])),
+    st.lists(objections, max_size=2),
+)
+def test_an_add_on_turns_green_to_red_and_never_red_to_green(
+    without: int, required: set[str], said: list[Attempt]
+) -> None:
+    """It may require more and object; whatever it says, nothing gets better."""
+    names = ("error_rate", "no_lost_stream", "tests_green")
+    measured = WHOLE[:without] + WHOLE[without + 1 :]
+    asked = request(environment={"machine": "linux-x86_64-2cpu"})
+    alone = evidence(measured, attempts=ROWS)
+    rows = (head(criteria=tuple(sorted(required))), *ROWS[1:], *said)
+    beside = evidence(measured, attempts=rows)
+    before, after = (judge(demanding(names), whole, asked) for whole in (alone, beside))
+    for flag, decision in before.flags.items():
+        assert ORDER.index(after.flags[flag]) <= ORDER.index(decision)
 
 
 @settings(max_examples=3 * FULL, deadline=None)
