@@ -84,9 +84,8 @@ def _measurement(suites: Sequence[TestSuite], digest: str) -> Measurement:
 
 
 def _property(suite: TestSuite, name: str) -> str:
-    # The package is half typed.
-    found = {p.name: str(p.value) for p in suite.properties()}  # type: ignore[no-untyped-call]
-    return found.get(name, "")
+    properties = suite.properties()  # type: ignore[no-untyped-call] # the package is half typed
+    return {p.name: str(p.value) for p in properties}.get(name, "")
 
 
 def _oldest(created: Sequence[str]) -> str:
