@@ -97,7 +97,8 @@ def _report(verdict: Verdict, sha256: str, differences: list[str], *, as_json: b
 
 def _lines(verdict: Verdict) -> Iterable[str]:
     for row in verdict.criteria:
-        yield f"{'waived' if row.waived else row.outcome.value:<12}  {row.reason}"
+        stretch = "" if row.stretch is None else f"; stretch goal: {row.stretch.value}"
+        yield f"{'waived' if row.waived else row.outcome.value:<12}  {row.reason}{stretch}"
     for flag, decision in verdict.flags.items():
         yield f"{decision.value:<12}  {flag}"
     yield f"verdict: {verdict.verdict.value}{' (dry run)' if verdict.dry_run else ''}"
