@@ -13,6 +13,7 @@ from gate_builders import (
     evidence,
     head,
     pace,
+    phases,
     policy,
     request,
     starts,
@@ -186,6 +187,25 @@ def test_one_criterion_more_never_improves_a_verdict(
     before = judged(measured, demanding(tuple(sorted(names))))
     after = judged(measured, demanding(tuple(sorted(names | {more}))))
     assert ORDER.index(after.verdict) <= ORDER.index(before.verdict)
+
+
+@settings(max_examples=10 * FULL, deadline=None)
+@given(
+    st.sets(st.sampled_from(sorted({m.item for m in OWN})), min_size=1),
+    st.sampled_from(["skipped", "xfailed", "xpassed", "rerun", "failed", None, "deselected"]),
+)
+def test_items_without_a_pass_never_promote(items: set[str], end: str | None) -> None:
+    """Whatever they measured: skipped, expected to fail, run twice, or taken away."""
+    rows = [r for r in ROWS if not (r.kind is AttemptKind.PHASE and r.item in items)]
+    for item in sorted(items):
+        if end == "deselected":
+            rows.insert(-1, Attempt(kind=AttemptKind.DESELECTED, run=RUN, item=item))
+        else:
+            rows[-1:-1] = phases(item, call=str(end) if end else "rerun")
+            rows[-1:-1] = () if end else phases(item, attempt=2)
+    whole = evidence(WHOLE, attempts=tuple(rows))
+    asked = request(environment={"machine": "linux-x86_64-2cpu"})
+    assert judge(demanding(), whole, asked).verdict is not Decision.PROMOTE
 
 
 objections = st.sampled_from(["hold", "rollback", "promote", "", None]).map(
