@@ -149,7 +149,8 @@ def _steps(load: Steps, workload: Workload, setting: Setting) -> Plan:
     warm = constant(load.rates[0], max(1.0, LEAST_WARMUP / load.rates[0]), "even")
     steps = (constant(rate, max(least, _LEAST_REQUESTS / rate)) for rate in load.rates)
     curves = (warm, *steps)
-    return _plan(_blocks(curves, workload, setting), setting, stop=StopRule(ttft=GOOD_TTFT))
+    rule = StopRule(ttft=GOOD_TTFT, first=WARM_UP + 1)
+    return _plan(_blocks(curves, workload, setting), setting, stop=rule)
 
 
 def _blocks(

@@ -29,8 +29,10 @@ from pytest_phase5.load.client import AiohttpClient, Client
 from pytest_phase5.load.collecting import no_collection
 from pytest_phase5.load.flight import Flights
 from pytest_phase5.load.models import TargetError, served_models
-from pytest_phase5.load.plan import Plan, read_plan
+from pytest_phase5.load.plan import Plan
+from pytest_phase5.load.plan_file import read_plan
 from pytest_phase5.load.progress import PROGRESS_FILE, Progress, write_progress
+from pytest_phase5.load.stepping import StepEnd, step_end
 from pytest_phase5.load.steps import StopRule
 from pytest_phase5.load.ticket import Ticket
 
@@ -82,31 +84,26 @@ async def _until(due: float, clock: Callable[[], float]) -> None:
         await asyncio.sleep(left)
 
 
-async def step_up(
-    flights: Flights, plan: Plan, stop: StopRule, tickets: Tickets
-) -> tuple[int | None, str]:
-    """Step after step, each to its last answer, until one breaks the rule.
-
-    Returns:
-        The number of that step and why it failed; None when every step held.
-    """
+async def step_up(flights: Flights, plan: Plan, rule: StopRule, tickets: Tickets) -> StepEnd | None:
+    """Step after step, each to its last answer, until one is too much; None when none was."""
     later = 0.0
-    for step in _steps(plan, tickets):
+    for step in _steps(plan, rule, tickets):
         later = max(later, flights.clock() - min(ticket.shot.due for ticket in step))
         await open_loop(flights, step, plan.max_in_flight, later)
         number = step[-1].shot.block
-        why = stop.broken([sample for sample in flights.samples if sample.block == number])
-        if why is not None:
-            return number, why
-    return None, ""
+        end = step_end(plan, rule, [s for s in flights.samples if s.block == number])
+        if end is not None:
+            return end
+    return None
 
 
-def _steps(plan: Plan, tickets: Tickets) -> Iterator[list[Ticket]]:
+def _steps(plan: Plan, rule: StopRule, tickets: Tickets) -> Iterator[list[Ticket]]:
     """The requests of each step; warm-up goes straight on into the step that follows it."""
     step: list[Ticket] = []
     for block, its in zip(plan.blocks, tickets, strict=True):
         step += its
-        if step and not block.warmup:
+        number = step[-1].shot.block if step else None
+        if not block.warmup and number is not None and number >= rule.first:
             yield step
             step = []
 
@@ -172,7 +169,7 @@ async def _timed(
         if not ended.cancelled():
             ended.result()  # raises what went wrong inside
     _tick(flights, planned, folder / PROGRESS_FILE)
-    stopped_at, why = (None, "") if task.cancelled() else task.result()
+    end = None if task.cancelled() else task.result()
     samples = sorted(flights.samples, key=lambda sample: sample.index)
     report = RunReport(
         complete=not task.cancelled(),
@@ -182,13 +179,14 @@ async def _timed(
         rows=len(samples),
         loop=type(asyncio.get_running_loop()).__module__,
         connections=client.connections(),
-        stopped_at=stopped_at,
-        stop_reason=why,
+        stopped_at=end.block if end else None,
+        stop_reason=end.why if end else "",
+        stopped_by=end.by if end else None,
     )
     return samples, report
 
 
-async def _go(flights: Flights, plan: Plan, tickets: Tickets) -> tuple[int | None, str]:
+async def _go(flights: Flights, plan: Plan, tickets: Tickets) -> StepEnd | None:
     if plan.closed:
         await closed_loop(flights, plan, tickets)
     elif plan.stop is not None:
@@ -196,7 +194,7 @@ async def _go(flights: Flights, plan: Plan, tickets: Tickets) -> tuple[int | Non
     else:
         timeline = sorted(chain.from_iterable(tickets), key=lambda ticket: ticket.shot.due)
         await open_loop(flights, timeline, plan.max_in_flight)
-    return None, ""
+    return None
 
 
 async def _ticks(flights: Flights, planned: int, path: Path) -> NoReturn:

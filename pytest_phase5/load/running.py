@@ -14,7 +14,7 @@ from gates.samples import Sample
 from gates.usage import Usage
 from pytest_phase5.engines import Engine, EngineError
 from pytest_phase5.load.building import Setting, plans_of
-from pytest_phase5.load.checks import read_report
+from pytest_phase5.load.checks import GaveWay, read_report
 from pytest_phase5.load.counts import EngineCounts, client_counts, differences, engine_counts
 from pytest_phase5.load.driver import PLAN_FILE, REPORT_FILE, read_run, run_plan
 from pytest_phase5.load.joining import Run, joined
@@ -46,8 +46,9 @@ class PartResult:
     complete: bool = True
     started: str = ""
     connections: int | None = None  #: that clients opened
-    stopped_at: int | None = None  #: the block after which the load was too much
+    stopped_at: int | None = None  #: the block (step) in which the load was too much
     stop_reason: str = ""
+    stopped_by: GaveWay | None = None  #: for whom
     counted: EngineCounts | None = None  #: by the engine, during this part
 
     @property
@@ -148,6 +149,7 @@ class Runner:
             connections=last.connections if len(runs) == 1 else None,
             stopped_at=last.stopped_at,
             stop_reason=last.stop_reason,
+            stopped_by=last.stopped_by,
             counted=after,
         )
 

@@ -37,7 +37,8 @@ class StopRule:
     its errors exceed `error_limit`. Good is a request that ended `ok`, within `ttft` and
     `latency` seconds from its scheduled time where those are given; a shed one is not good.
     Clients that left on purpose were not offered, but for those that had waited for their
-    first token beyond `ttft`: such a wait counts however it ended.
+    first token beyond `ttft`: such a wait counts however it ended. Blocks before `first` only
+    warm up: nothing is decided on them, and they go on into the first step without a pause.
 
     Raises:
         ValueError: for a share that is not between 0 and 1, or a time that is not positive.
@@ -47,6 +48,7 @@ class StopRule:
     error_limit: float = ERROR_LIMIT
     ttft: float | None = None
     latency: float | None = None
+    first: int = 0
 
     def __post_init__(self) -> None:
         """Refuse what cannot be compared with."""
@@ -57,6 +59,9 @@ class StopRule:
             value = getattr(self, name)
             if value is not None and not (isfinite(value) and value > 0):
                 raise ValueError(f"stop rule: {name} {value}; allowed: more than zero")
+
+        if self.first < 0:
+            raise ValueError(f"stop rule: first {self.first}; allowed: 0 or more")
 
     def broken(self, step: Sequence[Sample]) -> str | None:
         """Why a step's requests are beyond the limit, with both numbers; None if they hold.

@@ -19,7 +19,8 @@ import pytest
 from gates.samples import Outcome, read_rows
 from pytest_phase5.load.checks import read_report
 from pytest_phase5.load.driver import LoadResult, read_run, run_plan
-from pytest_phase5.load.plan import Plan, write_plan
+from pytest_phase5.load.plan import Plan
+from pytest_phase5.load.plan_file import write_plan
 from pytest_phase5.load.plans import interleaved, open_loop
 from pytest_phase5.load.stub_process import StubProcess
 from pytest_phase5.load.workload import SHORT, Workload

@@ -23,7 +23,8 @@ from pytest_phase5.load.checks import read_report
 from pytest_phase5.load.driver import LOG_FILE, LoadResult, read_run, run_plan
 from pytest_phase5.load.locust_driver.command import INTERPRETER_VARIABLE
 from pytest_phase5.load.locust_driver.tree import OUTPUT
-from pytest_phase5.load.plan import Block, Fleet, LeaveAfter, Plan, Request, write_plan
+from pytest_phase5.load.plan import Block, Fleet, LeaveAfter, Plan, Request
+from pytest_phase5.load.plan_file import write_plan
 from pytest_phase5.load.plans import open_loop, streams
 from pytest_phase5.load.shaped import replayed
 from pytest_phase5.load.stub_process import StubProcess, running_stub

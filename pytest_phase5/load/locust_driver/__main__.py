@@ -35,7 +35,8 @@ from pytest_phase5.load.locust_driver.results import Merged, ProgressSum, merge,
 from pytest_phase5.load.locust_driver.stops import Stops
 from pytest_phase5.load.locust_driver.tree import GRACE, Tree
 from pytest_phase5.load.models import TargetError, served_models
-from pytest_phase5.load.plan import Plan, read_plan, write_plan
+from pytest_phase5.load.plan import Plan
+from pytest_phase5.load.plan_file import read_plan, write_plan
 from pytest_phase5.load.progress import PROGRESS_FILE, write_progress
 
 FOLDER: Final = "locust"

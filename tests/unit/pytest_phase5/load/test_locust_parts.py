@@ -32,7 +32,8 @@ from pytest_phase5.load.locust_driver.parts import (
     write_part,
 )
 from pytest_phase5.load.locust_driver.results import ProgressSum, merge, tail
-from pytest_phase5.load.plan import Fleet, Plan, read_plan, write_plan
+from pytest_phase5.load.plan import Fleet, Plan
+from pytest_phase5.load.plan_file import read_plan, write_plan
 from pytest_phase5.load.plans import interleaved, open_loop
 from pytest_phase5.load.progress import Progress, write_progress
 from pytest_phase5.load.self_check import load_of
