@@ -12,13 +12,14 @@ from typing import Final
 
 from gates.samples import Sample
 from pytest_phase5.load.curves import Curve, Leg, constant
-from pytest_phase5.load.plan import TIMEOUT, Block, Driver, Plan, Request, lag_limit
+from pytest_phase5.load.plan import ALONE, TIMEOUT, Block, Driver, Fleet, Plan, Request, lag_limit
 from pytest_phase5.load.plans import LEAST_WARMUP, TREATMENT
 from pytest_phase5.load.profiles import (
     GOOD_TTFT,
     Closed,
     Load,
     Part,
+    Profile,
     ProfileError,
     Steps,
     TimesExpected,
@@ -49,11 +50,36 @@ class Setting:
     time_scale: float = 1.0
     expected_load: float | None = None
     ca_file: str | None = None
+    fleet: Fleet = ALONE  #: who shares the sending, with the driver `locust`
 
     @property
     def rehearses(self) -> bool:
         """Whether it is shortened: a rehearsal does without the generator's self-check."""
         return self.time_scale < 1
+
+
+def check_sendable(profile: Profile, setting: Setting) -> None:
+    """Refuse a profile that the chosen driver cannot send, before anything is started.
+
+    Raises:
+        ProfileError: it names the part, and what can send it.
+    """
+    if setting.fleet != ALONE and setting.driver != "locust":
+        raise ProfileError(f"a fleet with --driver {setting.driver}; allowed: --driver locust")
+    if setting.driver != "locust":
+        return
+    for part in profile.parts:
+        where = f"{profile.name}: part {part.name!r}"
+        if part.driver is not None:
+            raise ProfileError(f"{where} is sent by {part.driver}; allowed: no --driver locust")
+        if isinstance(part.load, Steps):
+            # A step is judged by all its samples before the next one is sent.
+            raise ProfileError(f"{where} needs one sender; allowed: --driver http1 or http2")
+        if isinstance(part.load, Closed) and setting.fleet.shares > 1:
+            raise ProfileError(
+                f"{where} keeps a number of streams, {setting.fleet.shares} senders share "
+                "only a schedule; allowed: 1 process, or a profile of arrivals"
+            )
 
 
 def plans_of(part: Part, setting: Setting) -> Iterator[Plan]:
@@ -184,4 +210,5 @@ def _plan(
         driver=setting.driver,
         ca_file=setting.ca_file,
         stop=stop,
+        fleet=setting.fleet,
     )

@@ -40,6 +40,7 @@ class RunReport:
     stopped_at: int | None = None  #: the block (step) that was the last, if not all were sent
     stop_reason: str = ""
     stopped_by: GaveWay | None = None  #: who gave way in it
+    late: tuple[int, ...] = ()  #: steps in which the generator was late: they did not hold
     faults: tuple[str, ...] = ()  #: what the driver itself found wrong with a complete run
 
 
@@ -58,8 +59,8 @@ def read_report(path: Path) -> RunReport:
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
         check_schema(fields.pop("schema", None), REPORT_SCHEMA)
-        found = tuple(fields.pop("faults", ()))
-        return RunReport(faults=found, **fields)
+        lists = {name: tuple(fields.pop(name, ())) for name in ("faults", "late")}
+        return RunReport(**fields, **lists)
     except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"{path.name}: not a run report: {error}") from error
 
@@ -70,7 +71,6 @@ def faults(plan: Plan, samples: Sequence[Sample], report: RunReport) -> Iterator
         yield f"generator stopped early: {report.reason}"
     yield from report.faults
     yield from _row_fault(plan, samples, report)
-    yield from _drop_fault(plan, samples, report)
     yield from _protocol_fault(plan, [sample for sample in samples if sample.sent is not None])
     yield from _step_fault(plan, report)
     for stretch in _stretches(plan, samples, report):
@@ -79,7 +79,9 @@ def faults(plan: Plan, samples: Sequence[Sample], report: RunReport) -> Iterator
 
 def pace_faults(plan: Plan, samples: Iterable[Sample]) -> Iterator[str]:
     """Where the generator did not send as planned; nothing when it kept up."""
+    samples = list(samples)
     sent = [sample for sample in samples if sample.sent is not None]
+    yield from _drop_fault(plan, samples)
     yield from _lag_fault(plan, sent)
     if not plan.closed:
         yield from _rate_fault(plan, sent)
@@ -92,16 +94,17 @@ def _stretches(
     if plan.stop is None:
         yield samples
         return
+    aside = {*report.late, report.stopped_at}
     for block, step in groupby(samples, key=lambda sample: sample.block):
-        if block >= plan.stop.first and block != report.stopped_at:
+        if block >= plan.stop.first and block not in aside:
             yield step
 
 
 def _step_fault(plan: Plan, report: RunReport) -> Iterator[str]:
-    """Steps of which the first already is too much for the generator show nothing."""
-    if plan.stop is None or report.stopped_by != "generator":
+    """Steps that are too much for the generator from the first on show nothing."""
+    if plan.stop is None or report.stopped_by != "generator" or report.stopped_at is None:
         return
-    if report.stopped_at == plan.stop.first:
+    if len(report.late) > report.stopped_at - plan.stop.first:
         yield f"no step could be judged: {report.stop_reason}"
 
 
@@ -113,16 +116,11 @@ def _row_fault(plan: Plan, samples: Sequence[Sample], report: RunReport) -> Iter
         yield f"{len(samples)} rows, the generator wrote {report.rows}"
 
 
-def _drop_fault(plan: Plan, samples: Sequence[Sample], report: RunReport) -> Iterator[str]:
-    """No room for a request means that the plan was not carried out.
-
-    But a step that failed may have had none: to the rule a dropped request is one that was
-    offered and not answered, so the server's limit was found all the same.
-    """
-    dropped = [sample.block for sample in samples if sample.outcome is Outcome.DROPPED]
-    held = [block for block in dropped if block != report.stopped_at]
-    if held:
-        yield f"{len(held)} requests dropped > 0: {plan.max_in_flight} were in flight"
+def _drop_fault(plan: Plan, samples: Sequence[Sample]) -> Iterator[str]:
+    """No room for a request means that the plan was not carried out."""
+    dropped = sum(sample.outcome is Outcome.DROPPED for sample in samples)
+    if dropped:
+        yield f"{dropped} requests dropped > 0: {plan.max_in_flight} were in flight"
 
 
 def _protocol_fault(plan: Plan, sent: Sequence[Sample]) -> Iterator[str]:

@@ -46,6 +46,7 @@ class LoadResult:
     stopped_at: int | None = None  #: the block (step) that was the last, if not all were sent
     stop_reason: str = ""
     stopped_by: GaveWay | None = None  #: who gave way in it
+    late: tuple[int, ...] = ()  #: steps in which the generator was late: they did not hold
 
 
 def run_plan(
@@ -197,6 +198,7 @@ def _result(plan: Plan, folder: Path, status: int, started: str) -> LoadResult:
         stopped_at=report.stopped_at,
         stop_reason=report.stop_reason,
         stopped_by=report.stopped_by,
+        late=report.late,
     )
 
 

@@ -32,7 +32,7 @@ from pytest_phase5.load.models import TargetError, served_models
 from pytest_phase5.load.plan import Plan
 from pytest_phase5.load.plan_file import read_plan
 from pytest_phase5.load.progress import PROGRESS_FILE, Progress, write_progress
-from pytest_phase5.load.stepping import StepEnd, step_end
+from pytest_phase5.load.stepping import Search
 from pytest_phase5.load.steps import StopRule
 from pytest_phase5.load.ticket import Ticket
 
@@ -84,17 +84,15 @@ async def _until(due: float, clock: Callable[[], float]) -> None:
         await asyncio.sleep(left)
 
 
-async def step_up(flights: Flights, plan: Plan, rule: StopRule, tickets: Tickets) -> StepEnd | None:
-    """Step after step, each to its last answer, until one is too much; None when none was."""
+async def step_up(flights: Flights, plan: Plan, search: Search, tickets: Tickets) -> None:
+    """Step after step, each to its last answer, until the search is over."""
     later = 0.0
-    for step in _steps(plan, rule, tickets):
+    for step in _steps(plan, search.rule, tickets):
         later = max(later, flights.clock() - min(ticket.shot.due for ticket in step))
         await open_loop(flights, step, plan.max_in_flight, later)
         number = step[-1].shot.block
-        end = step_end(plan, rule, [s for s in flights.samples if s.block == number])
-        if end is not None:
-            return end
-    return None
+        if search.is_over([sample for sample in flights.samples if sample.block == number]):
+            return
 
 
 def _steps(plan: Plan, rule: StopRule, tickets: Tickets) -> Iterator[list[Ticket]]:
@@ -157,7 +155,8 @@ async def _timed(
 ) -> tuple[list[Sample], RunReport]:
     origin, started = time.monotonic(), datetime.now(UTC).isoformat()
     flights = Flights(client=client, clock=lambda: time.monotonic() - origin, timeout=plan.timeout)
-    task = asyncio.create_task(_go(flights, plan, tickets))
+    search = Search(plan, plan.stop) if plan.stop is not None else None
+    task = asyncio.create_task(_go(flights, plan, search, tickets))
     stop = Stop(task)
     _listen(stop)
     planned = sum(map(len, tickets))
@@ -169,7 +168,7 @@ async def _timed(
         if not ended.cancelled():
             ended.result()  # raises what went wrong inside
     _tick(flights, planned, folder / PROGRESS_FILE)
-    end = None if task.cancelled() else task.result()
+    end = search.end if search else None
     samples = sorted(flights.samples, key=lambda sample: sample.index)
     report = RunReport(
         complete=not task.cancelled(),
@@ -182,19 +181,19 @@ async def _timed(
         stopped_at=end.block if end else None,
         stop_reason=end.why if end else "",
         stopped_by=end.by if end else None,
+        late=tuple(search.late) if search else (),
     )
     return samples, report
 
 
-async def _go(flights: Flights, plan: Plan, tickets: Tickets) -> StepEnd | None:
+async def _go(flights: Flights, plan: Plan, search: Search | None, tickets: Tickets) -> None:
     if plan.closed:
         await closed_loop(flights, plan, tickets)
-    elif plan.stop is not None:
-        return await step_up(flights, plan, plan.stop, tickets)
+    elif search is not None:
+        await step_up(flights, plan, search, tickets)
     else:
         timeline = sorted(chain.from_iterable(tickets), key=lambda ticket: ticket.shot.due)
         await open_loop(flights, timeline, plan.max_in_flight)
-    return None
 
 
 async def _ticks(flights: Flights, planned: int, path: Path) -> NoReturn:

@@ -113,6 +113,10 @@ class Fleet:
         return self.workers or self.processes
 
 
+#: One process here.
+ALONE: Final = Fleet()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
     """A stretch of requests to one arm.
@@ -163,7 +167,7 @@ class Plan:
     driver: Driver = "http1"
     ca_file: str | None = None  #: certificates that an `https` target is checked against
     stop: StopRule | None = None
-    fleet: Fleet = Fleet()  #: of the driver `locust`
+    fleet: Fleet = ALONE  #: of the driver `locust`
 
     def __post_init__(self) -> None:
         """Refuse a plan that cannot run."""
@@ -235,7 +239,7 @@ class Plan:
             raise ValueError("plan: a stop rule with driver 'locust'; allowed: http1, http2")
         if self.fleet.shares > 1 and self.closed:
             raise ValueError(f"plan: closed, {self.fleet.shares} senders; allowed: 1")
-        if self.fleet != Fleet() and self.driver != "locust":
+        if self.fleet != ALONE and self.driver != "locust":
             raise ValueError(f"plan: a fleet with driver {self.driver!r}; allowed: locust")
 
     def _closed_worst(self) -> float:

@@ -13,7 +13,7 @@ from engine.core.flags import flag_set_name, parse_flag_set
 from gates.samples import Sample
 from gates.usage import Usage
 from pytest_phase5.engines import Engine, EngineError
-from pytest_phase5.load.building import Setting, plans_of
+from pytest_phase5.load.building import Setting, check_sendable, plans_of
 from pytest_phase5.load.checks import GaveWay, read_report
 from pytest_phase5.load.counts import EngineCounts, client_counts, differences, engine_counts
 from pytest_phase5.load.driver import PLAN_FILE, REPORT_FILE, read_run, run_plan
@@ -49,6 +49,7 @@ class PartResult:
     stopped_at: int | None = None  #: the block (step) in which the load was too much
     stop_reason: str = ""
     stopped_by: GaveWay | None = None  #: for whom
+    late: tuple[int, ...] = ()  #: blocks (steps) in which the generator was late
     counted: EngineCounts | None = None  #: by the engine, during this part
 
     @property
@@ -96,9 +97,10 @@ class Runner:
         """Run the parts in order. On Ctrl-C what there is comes back, incomplete.
 
         Raises:
-            ProfileError: a part cannot be built, or every part needs another engine.
+            ProfileError: a part cannot be built or sent, or every part needs another engine.
             EngineError: an engine does not start, serve or stop as it must.
         """
+        check_sendable(profile, setting)
         parts: list[PartResult] = []
         skipped: list[str] = []
         for flags, group in _by_engine(profile, self.flags):
@@ -150,6 +152,7 @@ class Runner:
             stopped_at=last.stopped_at,
             stop_reason=last.stop_reason,
             stopped_by=last.stopped_by,
+            late=last.late,
             counted=after,
         )
 
