@@ -104,6 +104,14 @@ def _plans(load: Closed | Curve | Steps, workload: Workload, setting: Setting) -
             yield _open(piece, workload, setting, number)
 
 
+def count_plans(part: Part, setting: Setting) -> int:
+    """How many plans a part has: more than one for an open load that is long."""
+    load = _stated(part.load, setting)
+    if not isinstance(load, Curve):
+        return 1
+    return sum(1 for _ in pieces(load.scaled(setting.time_scale), MOST_REQUESTS))
+
+
 def planned_rate(part: Part, setting: Setting) -> float | None:
     """Requests a second that an open part asks for, on average; None where others decide."""
     load = _stated(part.load, setting)

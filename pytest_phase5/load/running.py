@@ -13,7 +13,7 @@ from engine.core.flags import flag_set_name, parse_flag_set
 from gates.samples import Sample
 from gates.usage import Usage
 from pytest_phase5.engines import Engine, EngineError
-from pytest_phase5.load.building import Setting, check_sendable, plans_of
+from pytest_phase5.load.building import Setting, check_sendable, count_plans, plans_of
 from pytest_phase5.load.checks import GaveWay, read_report
 from pytest_phase5.load.counts import EngineCounts, client_counts, differences, engine_counts
 from pytest_phase5.load.driver import PLAN_FILE, REPORT_FILE, read_run, run_plan
@@ -124,7 +124,8 @@ class Runner:
         url = engine.h2_url if driver == "http2" else engine.url
         if url is None:
             raise ProfileError(f"{engine.url} has no port for HTTP/2; allowed: one that has")
-        plans = plans_of(part, replace(setting, driver=driver, url=url))
+        setting = replace(setting, driver=driver, url=url)
+        plans, of = plans_of(part, setting), count_plans(part, setting)
         before = engine_counts(engine.metrics())
         # Steps go on until something gives way, be it the generator: their own checks tell.
         judged = part.timed and not (setting.rehearses or isinstance(part.load, Steps))
@@ -132,7 +133,11 @@ class Runner:
         runs: list[Run] = []
         with Watch(engine.url, front_end_of(engine)) as watch:
             for number, plan in enumerate(plans):
-                runs.append(self._plan(part, plan, number, self_check))
+                shown = (
+                    part if of == 1 else replace(part, name=f"{part.name}, {number + 1} of {of}")
+                )
+                folder = self.folder / file_name(part.name) / str(number)
+                runs.append(self._plan(shown, plan, folder, self_check))
                 if not runs[-1].result.complete:
                     break
         samples = joined(runs)
@@ -156,9 +161,7 @@ class Runner:
             counted=after,
         )
 
-    def _plan(self, part: Part, plan: Plan, number: int, self_check: float | None) -> Run:
-        folder = self.folder / file_name(part.name) / str(number)
-
+    def _plan(self, part: Part, plan: Plan, folder: Path, self_check: float | None) -> Run:
         def progress(now: Progress) -> None:
             if self.on_progress is not None:
                 self.on_progress(part, now)

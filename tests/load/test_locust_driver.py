@@ -279,6 +279,25 @@ def test_a_stalled_server_shows_in_full_to_workers_on_another_machine(tmp_path: 
     assert all(wait >= stall / 2 for wait in waits[: int(rate * stall / 2) - 1])
 
 
+def test_a_lent_machine_joins_one_run_after_the_other_until_it_is_told_to_end(
+    shared_stub: StubProcess, tmp_path: Path
+) -> None:
+    port = free_port()
+    command = [sys.executable, "-P", "-m", "pytest_phase5.cli", "load", "worker"]
+    with subprocess.Popen([*command, f"127.0.0.1:{port}"]) as machine:
+        try:
+            for run in ("first", "second"):
+                plan = a_plan(shared_stub.url(), "ok", fleet=Fleet(workers=1, port=port))
+                result = run_plan(plan, tmp_path / run)
+                assert result.valid, result.invalid_reason
+                assert len(result.samples) == 10
+                assert machine.poll() is None
+            machine.send_signal(signal.SIGINT)
+            assert machine.wait(30) == 0
+        finally:
+            machine.kill()
+
+
 def test_a_worker_that_leaves_makes_the_run_invalid(stub: StubProcess, tmp_path: Path) -> None:
     plan = a_plan(stub.url(), "hang", fleet=Fleet(processes=2))
     with started(plan, tmp_path / "run") as child:

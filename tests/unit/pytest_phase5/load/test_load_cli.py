@@ -81,5 +81,5 @@ def test_a_line_comes_now_and_then() -> None:
     lines = Lines(said.append, clock=lambda: at)
     part = Part(name="p", load=PROFILES["ttft"].parts[0].load)
     for at in (0.0, 1.0, NOW_AND_THEN - 1, NOW_AND_THEN, NOW_AND_THEN + 1):
-        lines(part, Progress(at=at, planned=9, sent=5, ended=3, errors=1, dropped=0))
-    assert said == ["p: 3 of 9 requests, 2 in flight, 1 failed\n"] * 2
+        lines(part, Progress(at=at, planned=9, sent=5, ended=3, errors=1, dropped=4))
+    assert said == ["p: 3 of 9 requests, 2 in flight, 1 failed, 4 dropped\n"] * 2
