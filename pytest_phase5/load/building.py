@@ -6,7 +6,7 @@ the engine counts it as well. What is measured follows without a pause.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate, cycle
+from itertools import cycle
 from math import ceil
 from typing import Final
 
@@ -24,6 +24,7 @@ from pytest_phase5.load.profiles import (
     Steps,
     TimesExpected,
 )
+from pytest_phase5.load.shaped import in_row
 from pytest_phase5.load.steps import StopRule
 from pytest_phase5.load.workload import Workload
 from pytest_phase5.load.workload import requests as make_requests
@@ -175,7 +176,8 @@ def _open(curve: Curve, workload: Workload, setting: Setting, number: int) -> Pl
     # Every plan has a block that is not judged: in a later piece one request, as all rows of
     # a part are read alike.
     begin = warm if number == 0 else constant(rate, 1 / rate, "even")
-    return _plan(_blocks((begin, curve), workload, setting, number), setting)
+    blocks = in_row((begin, curve), workload=workload, seed=setting.seed + number)
+    return _plan(blocks, setting)
 
 
 def _steps(load: Steps, workload: Workload, setting: Setting) -> Plan:
@@ -184,24 +186,7 @@ def _steps(load: Steps, workload: Workload, setting: Setting) -> Plan:
     steps = (constant(rate, max(least, _LEAST_REQUESTS / rate)) for rate in load.rates)
     curves = (warm, *steps)
     rule = StopRule(ttft=GOOD_TTFT, first=WARM_UP + 1)
-    return _plan(_blocks(curves, workload, setting), setting, stop=rule)
-
-
-def _blocks(
-    curves: Sequence[Curve], workload: Workload, setting: Setting, number: int = 0
-) -> list[Block]:
-    """One block for each curve, one after the other; none of them asks what another did."""
-    seed = setting.seed + number
-    due = [curve.arrivals(seed + place) for place, curve in enumerate(curves)]
-    ends = list(accumulate(map(len, due)))
-    asked = make_requests(workload, ends[-1], seed)
-    starts = accumulate((curve.seconds for curve in curves[:-1]), initial=0.0)
-    return [
-        Block(
-            arm=TREATMENT, requests=asked[end - len(offsets) : end], start=start, arrivals=offsets
-        )
-        for start, end, offsets in zip(starts, ends, due, strict=True)
-    ]
+    return _plan(in_row(curves, workload=workload, seed=setting.seed), setting, stop=rule)
 
 
 def _plan(

@@ -31,15 +31,12 @@ from pytest_phase5.load.flight import Flights
 from pytest_phase5.load.models import TargetError, served_models
 from pytest_phase5.load.plan import Plan
 from pytest_phase5.load.plan_file import read_plan
-from pytest_phase5.load.progress import PROGRESS_FILE, Progress, write_progress
+from pytest_phase5.load.progress import PROGRESS_FILE, TICK, write_progress
 from pytest_phase5.load.stepping import Search
 from pytest_phase5.load.steps import StopRule
 from pytest_phase5.load.ticket import Ticket
 
 Tickets = Sequence[tuple[Ticket, ...]]  #: those of each block
-
-#: Seconds between two lines of progress.
-TICK = 1.0
 
 
 @dataclass(slots=True)
@@ -205,15 +202,7 @@ async def _ticks(flights: Flights, planned: int, path: Path) -> NoReturn:
 def _tick(flights: Flights, planned: int, path: Path) -> None:
     gc.collect(1)  # what is young: a little each time, where hours of it would be much
     flights.client.connections()  # a look now and then, for a client that has to look
-    progress = Progress(
-        at=flights.clock(),
-        planned=planned,
-        sent=flights.sent,
-        ended=flights.ended,
-        errors=flights.errors,
-        dropped=flights.dropped,
-    )
-    write_progress(path, progress)
+    write_progress(path, flights.progress(planned))
 
 
 def _listen(stop: Stop) -> None:
