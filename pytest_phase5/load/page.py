@@ -35,7 +35,8 @@ li { overflow-wrap: anywhere } li.bad { color: var(--bad) }
 .wide { overflow-x: auto; margin: .8rem 0 } table { border-collapse: collapse; font-size: 14px }
 td, th { padding: .2rem .45rem; text-align: right; white-space: nowrap;
   border-bottom: 1px solid var(--line); font-variant-numeric: tabular-nums }
-th { color: var(--soft); font-weight: 600 } td.name, th.name { text-align: left; padding-left: 0 }
+th { color: var(--soft); font-weight: 600 } td.name, th.name { text-align: left }
+td:first-child, th:first-child { padding-left: 0 }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 30rem), 1fr));
   gap: 1rem } figure { margin: 0 } svg { width: 100%; height: auto } figcaption { font-size: 13px }
 svg text { fill: var(--soft); font-size: 11px } .up { text-anchor: end }
