@@ -48,11 +48,11 @@ def error_rate(criterion: Criterion, group: Group) -> Finding:
 def quantile_ceiling(criterion: Criterion, group: Group) -> Finding:
     """A quantile of a time under `limit`: few enough requests took longer, or never ended well."""
     limit, share = number(criterion, "limit"), number(criterion, "quantile")
-    ranked = _ranked(times(group.samples(TREATMENT), criterion.measure))
+    ranked = _ranked(times(group.samples(TREATMENT), criterion.measure, limit))
     if not ranked:
         return plain(criterion, group, Outcome.NO_DATA, "no request", limit=limit)
     counts = _over(ranked, limit)
-    control = _over(_ranked(times(group.samples(CONTROL), criterion.measure)), limit)
+    control = _over(_ranked(times(group.samples(CONTROL), criterion.measure, limit)), limit)
     judged = _Judged.of(criterion, counts, 1 - share, control if group.control else None)
     return compared(
         criterion,
