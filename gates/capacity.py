@@ -7,7 +7,7 @@ from typing import Final
 
 from gates.criteria import Criterion, Outcome
 from gates.evidence import Measurement
-from gates.findings import Finding, compared, number, plain
+from gates.findings import Finding, compared, number, plain, standing
 from gates.groups import Group
 from gates.samples import Outcome as Ended
 from gates.samples import Sample
@@ -104,13 +104,7 @@ def _shares(
         max(0.0, after.low) / before.high if before.high > 0 else 0.0,
         after.high / before.low if before.low > 0 else inf,
     )
-    outcome = (
-        Outcome.FAIL
-        if interval.low > limit
-        else Outcome.PASS
-        if interval.high <= limit and least >= criterion.min_samples
-        else Outcome.INCONCLUSIVE
-    )
+    outcome = standing(criterion, interval, limit, least)
     missing = max(criterion.min_samples - least, 0) or None
     return compared(
         criterion,

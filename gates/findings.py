@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from engine.core.flags import FlagSet
-from gates.criteria import HIGHER, Criterion, Outcome
+from gates.criteria import HIGHER, Criterion, Kind, Outcome
 from gates.evidence import REPORT_ITEM
 from gates.groups import Group
 from gates.statistics import Interval
@@ -91,6 +91,21 @@ def plain(
     """A finding in words alone: what stands in the way of a number."""
     reason = f"{criterion.id}: {words} ({where(group)})"
     return Finding(outcome=outcome, reason=reason, flags=group.flags, **fields)
+
+
+def standing(criterion: Criterion, interval: Interval, limit: float, n: int) -> Outcome:
+    """How an interval stands to a limit: beyond it, on its good side, or across it.
+
+    A failure needs no least number of observations: its bound holds for any. An improvement
+    that may be none is none.
+    """
+    if criterion.measure in HIGHER:
+        interval, limit = Interval(-interval.high, -interval.low), -limit
+    if interval.low > limit:
+        return Outcome.FAIL
+    strict = criterion.kind is Kind.IMPROVEMENT
+    met = interval.high < limit if strict else interval.high <= limit
+    return Outcome.PASS if met and n >= criterion.min_samples else Outcome.INCONCLUSIVE
 
 
 def relation(criterion: Criterion, outcome: Outcome) -> str:

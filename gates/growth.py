@@ -4,7 +4,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 
 from gates.criteria import Criterion, Outcome
-from gates.findings import Finding, compared, number, plain
+from gates.findings import Finding, compared, number, plain, standing
 from gates.groups import Group
 from gates.text import kib
 from gates.trends import Trend, trend
@@ -66,7 +66,7 @@ def _finding(criterion: Criterion, group: Group, part: str, usage: Sequence[Usag
     if found is None:
         words = f"too few readings of the {part} to tell a slope"
         return plain(criterion, group, Outcome.INCONCLUSIVE, words, n=n)
-    outcome = _outcome(criterion, found, limit, n)
+    outcome = standing(criterion, found.interval, limit, n)
     missing = max(criterion.min_samples - n, 0) or None
     return compared(
         criterion,
@@ -82,11 +82,3 @@ def _finding(criterion: Criterion, group: Group, part: str, usage: Sequence[Usag
         needs=missing if outcome is Outcome.INCONCLUSIVE else None,
         attributed=outcome is Outcome.FAIL,
     )
-
-
-def _outcome(criterion: Criterion, found: Trend, limit: float, n: int) -> Outcome:
-    if found.interval.low > limit:
-        return Outcome.FAIL
-    if found.interval.high <= limit and n >= criterion.min_samples:
-        return Outcome.PASS
-    return Outcome.INCONCLUSIVE

@@ -19,7 +19,7 @@ from typing import Final
 
 from gates.criteria import Criterion, Measure, Outcome
 from gates.evidence import Measurement
-from gates.findings import Finding, compared, number, plain
+from gates.findings import Finding, compared, number, plain, standing
 from gates.groups import CONTROL, TREATMENT, Group, in_order, left_untimed, seconds
 from gates.paired import RatioEstimate, ratio_of_quantiles
 from gates.samples import Sample
@@ -99,7 +99,8 @@ def _compared(criterion: Criterion, group: Group, pairs: _Pairs) -> Finding:
     beyond = _BEYOND * max(*pairs.control, *(time or 0.0 for time in pairs.treatment))
     treatment = [beyond if time is None else time for time in pairs.treatment]
     ratio = _ratio(tuple(treatment), tuple(pairs.control), share, criterion.confidence_of_a_look)
-    outcome = _outcome(criterion, ratio, margin)
+    interval = Interval(ratio.low, ratio.high)
+    outcome = standing(criterion, interval, margin, ratio.pairs)
     needs = _needed(criterion, ratio, margin) if outcome is Outcome.INCONCLUSIVE else None
     quantiles = f"{ms(quantile(treatment, share))} against {ms(quantile(pairs.control, share))}"
     lost = sum(time is None for time in pairs.treatment)
@@ -112,7 +113,7 @@ def _compared(criterion: Criterion, group: Group, pairs: _Pairs) -> Finding:
         outcome,
         factor,
         estimate=ratio.estimate,
-        interval=Interval(ratio.low, ratio.high),
+        interval=interval,
         limit=margin,
         n=ratio.pairs,
         of=f" pairs{without}, {quantiles}",
@@ -127,14 +128,6 @@ def _ratio(
 ) -> RatioEstimate:
     """The comparison takes a tenth of a second or so, and objections have it judged again."""
     return ratio_of_quantiles(treatment, control, share, confidence)
-
-
-def _outcome(criterion: Criterion, ratio: RatioEstimate, margin: float) -> Outcome:
-    if ratio.low > margin:
-        return Outcome.FAIL
-    if ratio.high <= margin and ratio.pairs >= criterion.min_samples:
-        return Outcome.PASS
-    return Outcome.INCONCLUSIVE
 
 
 def _needed(criterion: Criterion, ratio: RatioEstimate, margin: float) -> int | None:

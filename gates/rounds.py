@@ -7,9 +7,9 @@ criterion has as many requests under way as the engine takes.
 from collections.abc import Iterable, Iterator, Sequence
 from math import inf, isfinite, log
 
-from gates.criteria import Criterion, Kind, Outcome
+from gates.criteria import Criterion, Outcome
 from gates.evidence import Measurement
-from gates.findings import Finding, compared, number, plain
+from gates.findings import Finding, compared, number, plain, standing
 from gates.groups import CONTROL, TREATMENT, Group
 from gates.paired import RatioEstimate
 from gates.samples import Outcome as Ended
@@ -32,14 +32,8 @@ def throughput_floor(criterion: Criterion, group: Group) -> Iterator[Finding]:
             yield plain(criterion, group, Outcome.NO_DATA, "no request that was sent")
             continue
         interval = quantile_interval(rates, _HALF, criterion.confidence)
-        enough = len(rates) >= criterion.min_samples
-        outcome = (
-            Outcome.FAIL
-            if interval.high < limit
-            else Outcome.PASS
-            if enough and interval.low >= limit
-            else Outcome.INCONCLUSIVE
-        )
+        outcome = standing(criterion, interval, limit, len(rates))
+        missing = max(criterion.min_samples - len(rates), 0) or None
         yield compared(
             criterion,
             group,
@@ -50,7 +44,7 @@ def throughput_floor(criterion: Criterion, group: Group) -> Iterator[Finding]:
             limit=limit,
             n=len(rates),
             of=" stretches",
-            needs=None if enough else criterion.min_samples - len(rates),
+            needs=missing if outcome is Outcome.INCONCLUSIVE else None,
             attributed=outcome is Outcome.FAIL,
         )
 
@@ -74,21 +68,15 @@ def throughput_ratio(criterion: Criterion, group: Group) -> Iterator[Finding]:
 
 def _compared(criterion: Criterion, group: Group, found: RatioEstimate) -> Finding:
     margin = number(criterion, "margin")
-    better = found.low > margin if criterion.kind is Kind.IMPROVEMENT else found.low >= margin
-    outcome = (
-        Outcome.FAIL
-        if found.high < margin
-        else Outcome.PASS
-        if better and found.pairs >= criterion.min_samples
-        else Outcome.INCONCLUSIVE
-    )
+    interval = Interval(found.low, found.high)
+    outcome = standing(criterion, interval, margin, found.pairs)
     return compared(
         criterion,
         group,
         outcome,
         factor,
         estimate=found.estimate,
-        interval=Interval(found.low, found.high),
+        interval=interval,
         limit=margin,
         n=found.pairs,
         of=" rounds",
@@ -100,7 +88,7 @@ def _compared(criterion: Criterion, group: Group, found: RatioEstimate) -> Findi
 def _needed(criterion: Criterion, found: RatioEstimate, margin: float) -> int | None:
     """About how many further rounds: an interval narrows with the square root of their number."""
     missing = max(criterion.min_samples - found.pairs, 0)
-    if found.estimate <= margin or not (isfinite(log(found.low)) if found.low else False):
+    if found.estimate <= margin or not found.low:
         return missing or None
     wide, room = log(found.estimate / found.low), log(found.estimate / margin)
     return max(missing, int(found.pairs * ((wide / room) ** 2 - 1)) + 1)
