@@ -5,7 +5,7 @@ how many at the rate that is supposed, and how likely the soak then ends with a 
 it, the sizes of the requirements and what they can show.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import ceil, log, sqrt
 from statistics import NormalDist
@@ -115,18 +115,28 @@ def plan(policy: Policy, stage: str, *, rate: float, error_rate: float) -> Plan:
 
 
 def ceilings(policy: Policy, step: Transition) -> list[Criterion]:
-    """The ceilings of rates and times that a soak must show: the error rate at every door."""
-    listed = [c for c in policy.required(step) if c.kind is Kind.CEILING]
-    found = [c for c in listed if c.measure in TIMES | {Measure.ERROR_RATE}]
-    if not any(c.measure is Measure.ERROR_RATE for c in found):
-        every = (c for c in policy.criteria.values() if c.kind is Kind.CEILING)
-        found += [c for c in every if c.measure is Measure.ERROR_RATE]
-    return found
+    """The ceilings that a soak must show: those of live traffic, and the error rate always.
+
+    Where no door lists live ones, all that the policy knows; where it knows none, those of tests.
+    """
+    listed = _ceilings(policy.required(step))
+    known = _ceilings(policy.criteria.values())
+    live = [c for c in listed if c.source == "live"] or [c for c in known if c.source == "live"]
+    found = live or listed
+    if any(c.measure is Measure.ERROR_RATE for c in found):
+        return found
+    errors = [c for c in known if c.measure is Measure.ERROR_RATE]
+    return [*found, *([c for c in errors if c.source == "live"] or errors)]
+
+
+def _ceilings(criteria: Iterable[Criterion]) -> list[Criterion]:
+    rates = TIMES | {Measure.ERROR_RATE}
+    return [c for c in criteria if c.kind is Kind.CEILING and c.measure in rates]
 
 
 def sizes(policy: Policy) -> Iterator[Size]:
     """The sizes of the requirements against what their claims need in a single look."""
-    for criterion in policy.criteria.values():
+    for criterion in (c for c in policy.criteria.values() if c.source == "tests"):
         match criterion.kind, criterion.measure:
             case Kind.CEILING, Measure.ERROR_RATE:
                 limit = number(criterion, "limit")

@@ -6,12 +6,27 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gate_builders import policy
 
 from gates.plan import PlanError, Row, in_words, pairs_needed, plan
 from gates.plan_cli import plan_stage
 from gates.planning import clean_needed_sequential
+from gates.policy import load_policy
 from gates.stages import Policy, Transition
+
+
+def policy() -> Policy:
+    """The packaged one, without criteria of live traffic."""
+    whole = load_policy()
+    tests = {name: c for name, c in whole.criteria.items() if c.source == "tests"}
+    stages = {
+        name: replace(
+            stage,
+            enter=tuple(c for c in stage.enter if c in tests),
+            leave=tuple(c for c in stage.leave if c in tests),
+        )
+        for name, stage in whole.stages.items()
+    }
+    return replace(whole, criteria=tests, stages=stages)
 
 
 def only(stage: str, rate: float, error_rate: float) -> Row:
@@ -82,6 +97,22 @@ def test_quantiles_that_a_door_lists_are_planned_as_well() -> None:
     assert policy().required(Transition("early", "mid"))
 
 
+def test_live_ceilings_are_what_a_soak_shows_wherever_the_policy_has_any() -> None:
+    tests = policy()
+    live = {
+        f"live_{name}": replace(tests.criteria[name], id=f"live_{name}", source="live")
+        for name in ("error_rate", "ttft_p95_ms")
+    }
+    both = replace(tests, criteria={**tests.criteria, **live})
+    found = plan(both, "canary", rate=1, error_rate=0)
+    assert [row.id for row in found.rows] == list(live)
+    early = replace(tests.stages["early"], leave=("error_rate", "live_ttft_p95_ms"))
+    listed = replace(both, stages={**tests.stages, "early": early})
+    rows = plan(listed, "early", rate=1, error_rate=0).rows
+    assert [row.id for row in rows] == ["live_ttft_p95_ms", "live_error_rate"]
+    assert found.sizes == plan(tests, "canary", rate=1, error_rate=0).sizes
+
+
 @pytest.mark.parametrize(
     ("stage", "changes", "words"),
     [
@@ -106,7 +137,8 @@ def test_the_command_prints_one_object_and_tells_by_its_status(
     assert plan_stage("canary", rate=1, error_rate=0.0002, as_json=True) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["reachable"]
-    assert document["criteria"][0]["least"] == 3_651
+    least = {row["id"]: row["least"] for row in document["criteria"]}
+    assert 3_651 in least.values()
     assert {size["reachable"] for size in document["sizes"]} == {True, False}
     assert plan_stage("canary", rate=0.01, error_rate=0.0002) == 10
     assert "reachable: no" in capsys.readouterr().out
