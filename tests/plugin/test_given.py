@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from gates.cli import verify
 from gates.earlier import EARLIER_FILE, read_earlier
 
 pytest_plugins = ["pytester"]
@@ -51,6 +52,8 @@ def told(project: Any) -> tuple[str, str, str]:
 def test_a_report_of_this_build_promotes_and_is_the_measure_of_the_next(rules: Any) -> None:
     assert rules.gate(report(rules, "x", "y")).ret == 0
     assert told(rules)[:2] == ("promote", "pass")
+    config = rules.path / "config" / "runtime.yaml"
+    assert verify(rules.report / "verdict.json", config=config) == 0
     for _ in range(2):  # judging again does not make it come back
         assert rules.gate(report(rules, "x")).ret == 1
         verdict, outcome, reason = told(rules)
