@@ -1,8 +1,9 @@
 """What an engine holds at once: streams that it generates, and connections for them."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 from math import inf
+from statistics import median
 from typing import Final
 
 from gates.criteria import Criterion, Outcome
@@ -11,11 +12,10 @@ from gates.findings import Finding, compared, number, plain, standing
 from gates.groups import Group
 from gates.samples import Outcome as Ended
 from gates.samples import Sample
-from gates.statistics import Interval, quantile, quantile_interval
-from gates.text import grouped_digits, percent, streams
+from gates.statistics import Interval
+from gates.text import percent, streams
 from gates.usage import FRONT_END
 
-_HALF: Final = 0.5
 _HTTP1: Final = "h1"
 _HTTP2: Final = "h2"
 
@@ -45,7 +45,8 @@ def streams_floor(criterion: Criterion, group: Group) -> Iterator[Finding]:
             interval=Interval(held, held),
             limit=limit,
             n=n,
-            of=f" requests that ended well, {asked} streams asked for",
+            bounds=f"{asked} asked for",
+            of=" requests that ended well",
             needs=None if enough else criterion.min_samples - n,
             attributed=enough and held < limit,
         )
@@ -54,8 +55,8 @@ def streams_floor(criterion: Criterion, group: Group) -> Iterator[Finding]:
 def connections_ceiling(criterion: Criterion, group: Group) -> Iterator[Finding]:
     """Connections that the engine holds for streams over HTTP/2, as a share of over HTTP/1.1.
 
-    The median of the readings under load, of each protocol; both runs of one test, one model
-    and one flag set.
+    All readings under load count, of either protocol; both runs of one test, one model and one
+    flag set. A number that is held is no sample, so the bounds are those of what was read.
     """
     limit = number(criterion, "limit")
     readings = {_HTTP1: list[float](), _HTTP2: list[float]()}
@@ -95,15 +96,10 @@ def _shares(
     served: dict[str, int],
     limit: float,
 ) -> Finding:
-    old, new = (quantile(readings[name], _HALF) for name in (_HTTP1, _HTTP2))
-    before, after = (
-        quantile_interval(readings[name], _HALF, criterion.confidence) for name in (_HTTP1, _HTTP2)
-    )
+    old, new = readings[_HTTP1], readings[_HTTP2]
     least = min(served.values())
-    interval = Interval(
-        max(0.0, after.low) / before.high if before.high > 0 else 0.0,
-        after.high / before.low if before.low > 0 else inf,
-    )
+    widest = max(new) / min(old) if min(old) > 0 else inf
+    interval = Interval(min(new) / max(old), widest)
     outcome = standing(criterion, interval, limit, least)
     missing = max(criterion.min_samples - least, 0) or None
     return compared(
@@ -111,14 +107,20 @@ def _shares(
         group,
         outcome,
         percent,
-        estimate=new / old if old else None,
+        estimate=median(new) / median(old) if median(old) > 0 else None,
         interval=interval,
         limit=limit,
         n=least,
-        of=f" requests over each, {grouped_digits(int(new))} connections beside {int(old)}",
+        bounds=f"{_spread(new)} connections beside {_spread(old)}",
+        of=" requests over each",
         needs=missing if outcome is Outcome.INCONCLUSIVE else None,
         attributed=outcome is Outcome.FAIL,
     )
+
+
+def _spread(readings: Sequence[float]) -> str:
+    low, high = int(min(readings)), int(max(readings))
+    return f"{low}" if low == high else f"{low}-{high}"
 
 
 def _connections(measurement: Measurement) -> list[float]:

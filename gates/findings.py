@@ -45,6 +45,7 @@ def compared(
     limit: float,
     n: int,
     seen: str = "",
+    bounds: str | None = None,
     of: str = "",
     blame: str = "",
     needs: int | None = None,
@@ -62,18 +63,21 @@ def compared(
         limit: what it is held against, in the unit of the estimate.
         n: observations.
         seen: words for the estimate (default: as `show` writes it).
+        bounds: words for an interval that is no statement of confidence; may be empty.
         of: what follows the number of observations.
         blame: words on whose doing it is.
         needs: further observations that would tell.
         attributed: whether it is broken by the treatment.
     """
+    if bounds is None:
+        bounds = span(criterion, show(interval.low, interval.high))
+    told = f"{bounds}, n={grouped_digits(n)}{of}" if bounds else f"n={grouped_digits(n)}{of}"
     words = seen or ("of no request" if estimate is None else show(estimate))
     return Finding(
         outcome=outcome,
         reason=(
             f"{criterion.id} {words} {relation(criterion, outcome)} {show(limit)} "
-            f"({span(criterion, show(interval.low, interval.high))}, "
-            f"n={grouped_digits(n)}{of}, {where(group)}){blame}{asks(needs)}"
+            f"({told}, {where(group)}){blame}{asks(needs)}"
         ),
         flags=group.flags,
         estimate=estimate,

@@ -76,6 +76,7 @@ def _in_time(criterion: Criterion, group: Group, journal: Journal) -> Finding:
         interval=Interval(took, took),
         limit=limit,
         n=1,
+        bounds="",
         of=f" run of {name}",
         attributed=outcome is Outcome.FAIL,
     )
