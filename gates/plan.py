@@ -110,7 +110,7 @@ def plan(policy: Policy, stage: str, *, rate: float, error_rate: float) -> Plan:
         fleet_rate=100 * rate / policy.stages[stage].percentage,
         soak_hours=soak,
         rows=tuple(_row(c, rate, soak, error_rate) for c in ceilings(policy, step)),
-        sizes=tuple(sizes(policy)),
+        sizes=tuple(dict.fromkeys(sizes(policy))),
     )
 
 
@@ -125,7 +125,7 @@ def ceilings(policy: Policy, step: Transition) -> list[Criterion]:
     found = live or listed
     if any(c.measure is Measure.ERROR_RATE for c in found):
         return found
-    errors = [c for c in known if c.measure is Measure.ERROR_RATE]
+    errors = [c for c in known if c.measure is Measure.ERROR_RATE and c.critical]
     return [*found, *([c for c in errors if c.source == "live"] or errors)]
 
 
