@@ -49,12 +49,12 @@ def error_rate(criterion: Criterion, group: Group) -> Finding:
 def quantile_ceiling(criterion: Criterion, group: Group) -> Finding:
     """A quantile of a time under `limit`: few enough requests took longer, or never ended well."""
     limit, share = number(criterion, "limit"), number(criterion, "quantile")
-    ranked = _ranked(times(group.samples(TREATMENT), criterion.measure))
+    ranked = _ranked(times(group.samples(TREATMENT), criterion.measure, limit))
     if not ranked:
         reason = f"{criterion.id}: no request ({where(group)})"
         return Finding(outcome=Outcome.NO_DATA, reason=reason, flags=group.flags, limit=limit)
     counts = _over(ranked, limit)
-    control = _over(_ranked(times(group.samples(CONTROL), criterion.measure)), limit)
+    control = _over(_ranked(times(group.samples(CONTROL), criterion.measure, limit)), limit)
     outcome = _outcome(criterion, counts, 1 - share)
     blame, attributed = _blame(criterion, outcome, counts, control if group.control else None)
     needs = _needed(criterion, outcome, counts, 1 - share)

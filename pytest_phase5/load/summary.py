@@ -18,6 +18,7 @@ from gates.statistics import quantile, quantile_interval
 from gates.trends import Trend
 from gates.usage import ENGINE, Usage
 from pytest_phase5.load.profiles import GOOD_TTFT
+from pytest_phase5.load.steps import offered_of
 
 SHARES: Final = (0.5, 0.95, 0.99)
 #: Of each bound, so that both hold in 95 of 100 runs.
@@ -73,7 +74,7 @@ def summarise(samples: Sequence[Sample], usage: Iterable[Usage] = ()) -> Summary
     """The figures of samples that are to be judged, and of what was read beside them."""
     whole = [sample for sample in samples if sample.outcome is Outcome.OK]
     seconds = _seconds(samples)
-    offered = [s for s in samples if s.outcome is not Outcome.CANCELLED]
+    offered = offered_of(samples, GOOD_TTFT)
     good = sum(sample.ttft is not None and sample.ttft <= GOOD_TTFT for sample in whole)
     tokens = sum(sample.output_tokens or 0 for sample in whole)
     return Summary(
