@@ -4,14 +4,16 @@ They are carried from one verdict to the next, until a verdict finds them all: a
 be lost by judging twice.
 """
 
+import contextlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
 from gates.completeness import passed
 from gates.criteria import Measure, Outcome
-from gates.evidence import VERDICT_FILE, EvidenceError
+from gates.evidence import EVIDENCE_DIR, VERDICT_FILE, EvidenceError, Measurement
+from gates.junit import read_report
 from gates.stages import Policy
 from gates.verdict import from_json
 
@@ -46,16 +48,21 @@ def text_for_next(folder: Path, policy: Policy) -> str | None:
 
     A file that cannot be read stays as it is, so that the next verdict complains of it too.
     """
-    from gates.reader import read_folder  # which reads such files
-
     path = folder / EARLIER_FILE
     try:
         before = read_earlier(path) if path.exists() else frozenset[str]()
     except EvidenceError:
         return path.read_text(encoding="utf-8", errors="replace")
-    now = passed(read_folder(folder).measurements)
+    now = passed(list(_reports(folder / EVIDENCE_DIR)))
     tests = now if _green(folder, policy) else before | now
     return earlier_text(tests) if tests else None
+
+
+def _reports(directory: Path) -> Iterator[Measurement]:
+    """The reports that can be read; no verdict is green beside one that cannot."""
+    for path in sorted(directory.glob("*.xml")):
+        with contextlib.suppress(EvidenceError):
+            yield read_report(path)
 
 
 def _green(folder: Path, policy: Policy) -> bool:
