@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from engine.core.flags import FlagSet, FlagSetError, parse_flag_set
 from gates.criteria import Criterion, Measure
-from gates.evidence import Check, Measurement
+from gates.evidence import REPORT_ITEM, Check, Measurement
 from gates.samples import Outcome, Sample
 
 TREATMENT = "treatment"
@@ -18,6 +18,8 @@ CONTROL = "control"
 #: Ends that count towards the error rate, and those of them that are errors.
 _COUNTED = frozenset({Outcome.OK, Outcome.FAILED, Outcome.CUT})
 _ERRORS = frozenset({Outcome.FAILED, Outcome.CUT})
+#: Ends whose first token, if there was one, came as it does for everybody.
+_TOLD = frozenset({Outcome.OK, Outcome.CANCELLED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,16 @@ def error_counts(samples: Iterable[Sample]) -> Counts:
     return Counts(sum(end in _ERRORS for end in ends), len(ends))
 
 
+def hit_counts(samples: Iterable[Sample]) -> Counts | None:
+    """Requests that found a part of their prompt read before (`bad`), of those that ended well.
+
+    None where none says: an engine without a figure has not missed.
+    """
+    told = [s.cached_tokens for s in samples if s.outcome is Outcome.OK]
+    known = [cached for cached in told if cached is not None]
+    return Counts(sum(cached > 0 for cached in known), len(told)) if known else None
+
+
 def lost_counts(samples: Iterable[Sample]) -> Counts:
     """Streams that were sent and neither ended nor were left by the client on purpose."""
     sent = [sample for sample in samples if sample.sent is not None]
@@ -90,26 +102,52 @@ def lost_counts(samples: Iterable[Sample]) -> Counts:
 
 
 def seconds(sample: Sample, measure: Measure) -> float | None:
-    """The time of a request; None when it did not end well: no such time is short."""
-    if sample.outcome is not Outcome.OK:
-        return None
-    return sample.ttft if measure is Measure.TTFT else sample.latency
+    """The time of a request; None when it did not end well: no such time is short.
+
+    A client that left after its first token has had the time to it.
+    """
+    if measure is Measure.TTFT:
+        return sample.ttft if sample.outcome in _TOLD else None
+    return sample.latency if sample.outcome is Outcome.OK else None
 
 
-def times(samples: Iterable[Sample], measure: Measure) -> list[float | None]:
-    """The time of each request, in the order in which they were scheduled."""
-    ordered = sorted(samples, key=lambda sample: (sample.block, sample.index))
-    return [seconds(sample, measure) for sample in ordered]
+def left_untimed(sample: Sample, measure: Measure) -> bool:
+    """Whether the client left on purpose before its time could be told: TTFT, before any text."""
+    return sample.outcome is Outcome.CANCELLED and seconds(sample, measure) is None
 
 
-def declared(criterion: Criterion, measurements: Iterable[Measurement]) -> list[Measurement]:
-    """The measurements that say that they are about a criterion."""
-    return [m for m in measurements if criterion.id in m.criteria]
+def times(samples: Iterable[Sample], measure: Measure, limit: float) -> list[float | None]:
+    """The times that a limit in seconds can judge, in the order in which they were scheduled.
+
+    A wait beyond the limit is an exceedance, however it ended. A client that left sooner is
+    left out: nobody can say on which side of the limit its answer would have come.
+    """
+    return [
+        seconds(sample, measure)
+        for sample in in_order(samples)
+        if not (left_untimed(sample, measure) and _waited_at_most(limit, sample))
+    ]
+
+
+def in_order(samples: Iterable[Sample]) -> list[Sample]:
+    """Samples as they were scheduled."""
+    return sorted(samples, key=lambda sample: (sample.block, sample.index))
+
+
+def about(criterion: Criterion, measurement: Measurement) -> bool:
+    """Whether a measurement is about a criterion: it says so, or is a report of other suites."""
+    report = criterion.measure is Measure.SUITE and measurement.item.startswith(REPORT_ITEM)
+    return criterion.id in measurement.criteria or report
 
 
 def _lost(sample: Sample) -> bool:
     ended = sample.end is not None or sample.outcome is Outcome.CANCELLED
     return sample.outcome is Outcome.CUT or not ended
+
+
+def _waited_at_most(limit: float, left: Sample) -> bool:
+    """A client that does not say when it left may have waited for any time."""
+    return left.latency is not None and left.latency <= limit
 
 
 def _key(measurement: Measurement) -> tuple[str, str, str, str | None]:

@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from engine.core.flags import FLAGS
+from gates.evidence import EvidenceError
 from gates.stages import STAGES
 
 LEDGER_SCHEMA: Final = "phase5.ledger/1"
@@ -25,7 +26,7 @@ TREATMENT: Final = "treatment"
 CONTROL: Final = "control"
 
 
-class LedgerError(ValueError):
+class LedgerError(EvidenceError):
     """What stands in the file is no ledger; the message says where and why."""
 
 

@@ -7,7 +7,6 @@ a new line. Anything else that cannot be read makes the ledger untrustworthy.
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +20,6 @@ from gates.ledger import (
     parse_row,
     row_line,
 )
-from gates.verdict import EvidenceFile
 
 #: Where ledgers stand inside a report folder or a guard's state.
 LEDGER_FOLDER: Final = "ledger"
@@ -81,12 +79,6 @@ def read(path: Path) -> Ledger:
     except (OSError, UnicodeDecodeError) as error:
         raise LedgerError(f"{path}: {error}") from error
     return parse(text, path.name)
-
-
-def evidence_file(path: Path, ledger: Ledger) -> EvidenceFile:
-    """How a verdict names the file."""
-    digest = sha256(path.read_bytes()).hexdigest()
-    return EvidenceFile(f"{LEDGER_FOLDER}/{path.name}", digest, len(ledger.rows))
 
 
 def mend(text: str) -> str:

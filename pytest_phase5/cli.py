@@ -126,6 +126,36 @@ def gate_verify(
     raise typer.Exit(verify(verdict, config=config, as_json=json))
 
 
+@gate_app.command("explain")
+def gate_explain(
+    criterion: Annotated[str, typer.Argument(help="An id of gates.yaml.")],
+    folder: Annotated[Path, typer.Argument(help="A report folder.")] = Path("phase5-report"),
+    config: ConfigPath = None,
+    json: Json = False,
+) -> None:
+    """The chain from a verdict back to the samples, for one criterion; exit as the verdict's."""
+    from gates.explain_cli import explain
+
+    raise typer.Exit(explain(criterion, folder, config=config, as_json=json))
+
+
+@app.command()
+def plan(
+    stage: Annotated[str, typer.Argument(help="Where the flag stands: canary, early or mid.")],
+    rate: Annotated[float, typer.Option(help="Requests a second with the flag on.")],
+    error_rate: Annotated[
+        float, typer.Option(help="The true share of errors that is supposed, such as 0.0002.")
+    ] = 0.0002,
+    config: ConfigPath = None,
+    json: Json = False,
+) -> None:
+    """Whether a soak can reach a verdict at this traffic; exit 0 reachable, 10 not."""
+    from gates.plan_cli import plan_stage
+
+    status = plan_stage(stage, rate=rate, error_rate=error_rate, config=config, as_json=json)
+    raise typer.Exit(status)
+
+
 @load_app.command("list")
 def load_list(json: Json = False) -> None:
     """The profiles, and what each asks."""
@@ -148,6 +178,16 @@ def load_run(  # noqa: PLR0917 - one parameter an option
     ] = None,
     flags: Annotated[str | None, typer.Option(help="Flags of the engine (default: off).")] = None,
     driver: Annotated[str, typer.Option(help="http1, http2 or locust.")] = "http1",
+    processes: Annotated[
+        int, typer.Option(help="Processes here that share the sending (locust).")
+    ] = 1,
+    workers: Annotated[
+        int, typer.Option(help="Workers on other machines that do it instead (locust).")
+    ] = 0,
+    bind: Annotated[
+        str | None,
+        typer.Option(help="HOST:PORT where they find this machine (default: 127.0.0.1:5557)."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of schedules and prompts.")] = 0,
     report: Annotated[
         Path | None, typer.Option(help="New or empty folder (default: phase5-load/...).")
@@ -162,7 +202,7 @@ def load_run(  # noqa: PLR0917 - one parameter an option
     json: Json = False,
 ) -> None:
     """Press an engine as a profile says; exit 0 when the result is valid and complete."""
-    from pytest_phase5.load.cli import BASELINE, Options, run
+    from pytest_phase5.load.cli import BASELINE, BIND, Options, run
 
     options = Options(
         time_scale=time_scale,
@@ -171,12 +211,29 @@ def load_run(  # noqa: PLR0917 - one parameter an option
         engine_url=engine_url,
         flags=flags,
         driver=driver,
+        processes=processes,
+        workers=workers,
+        bind=bind or BIND,
         seed=seed,
         report=report,
         baseline=baseline or BASELINE,
         record=record,
     )
     raise typer.Exit(run(profile, options, as_json=json))
+
+
+@load_app.command("worker")
+def load_worker(
+    master: Annotated[str, typer.Argument(help="HOST:PORT that `load run --workers` names.")],
+    processes: Annotated[int, typer.Option(help="Workers that this machine is.")] = 1,
+    once: Annotated[
+        bool, typer.Option("--once", help="End after one run; else after Ctrl-C.")
+    ] = False,
+) -> None:
+    """Send for a run on another machine. For trusted networks only: prompts come in clear."""
+    from pytest_phase5.load.cli import work
+
+    raise typer.Exit(work(master, processes, once=once))
 
 
 @app.command()

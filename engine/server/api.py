@@ -190,15 +190,19 @@ def _milliseconds(begin: float, end: float | None) -> float | None:
 
 
 async def _send_events(reply: Reply, shape: Shape, choices: Choices) -> None:
-    opening = shape.opening(len(choices.streams))
+    data, left = shape.opening(len(choices.streams)), len(choices.streams)
     # Closed here and now: when the sending fails, nobody may go on reading the streams.
     async with aclosing(choices.parts()) as parts:
         async for index, pieces, reason in parts:
-            end = b"" if reason is None else shape.end(index, reason)
-            texts = b"".join([shape.text(index, piece) for piece in pieces])
-            await reply.events(opening + texts + end)
-            opening = b""
-    await reply.events(shape.closing(choices.usage()), more=False)
+            for piece in pieces:
+                data += shape.text(index, piece)
+            if reason is not None:
+                data += shape.end(index, reason)
+                left -= 1
+            if left:
+                await reply.events(data)
+                data = b""
+    await reply.events(data + shape.closing(choices.usage()), more=False)
 
 
 async def _send_whole(reply: Reply, shape: Shape, choices: Choices) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from engine.server.documents import FinishReason
 from engine.server.errors import ApiError
@@ -40,7 +40,7 @@ class Choices:
         self._open = list(streams)
         self._faulty: Stream | None = None
 
-    async def parts(self) -> AsyncGenerator[Part, None]:
+    def parts(self) -> "Parts":
         """The parts of all choices until each has ended.
 
         Nothing is read ahead: who does not take a part holds up the stream that it is of.
@@ -49,11 +49,12 @@ class Choices:
             ApiError: one of the streams failed, and the answer with it.
             ClientGone: nobody listens any more.
         """
-        readers = [self._read(index, stream) for index, stream in enumerate(self.streams)]
-        if len(readers) == 1:
-            async for only in readers[0]:
-                yield only
-            return
+        readers = [
+            _Reader(index, stream, self._failed) for index, stream in enumerate(self.streams)
+        ]
+        return readers[0] if len(readers) == 1 else self._merged(readers)
+
+    async def _merged(self, readers: Sequence["_Reader"]) -> AsyncGenerator[Part, None]:
         turns = {_turn(reader): reader for reader in readers}
         try:
             while turns:
@@ -62,10 +63,11 @@ class Choices:
                     reader = turns[turn]
                     part = turn.result()  # stays known until it is read, for the clean-up
                     del turns[turn]
-                    if part is not None:
-                        yield part
-                        self._free(part)
+                    yield part
+                    if part.reason is None:
                         turns[_turn(reader)] = reader
+                    else:
+                        self._free(part)
         finally:
             for turn in turns:
                 turn.cancel()
@@ -94,26 +96,60 @@ class Choices:
 
     def _free(self, part: Part) -> None:
         """Close a choice that has its end, since another may wait for its place."""
-        if part.reason is not None:
-            stream = self.streams[part.choice]
-            self._open.remove(stream)
-            self._close(stream, "ok", None)
+        stream = self.streams[part.choice]
+        self._open.remove(stream)
+        self._close(stream, "ok", None)
 
-    async def _read(self, index: int, stream: Stream) -> AsyncIterator[Part]:
+    def _failed(self, stream: Stream) -> None:
+        self._faulty = self._faulty or stream
+
+
+class Parts(Protocol):
+    """Parts, each when it is asked for; to be closed by who stops asking before the end."""
+
+    def __aiter__(self) -> AsyncIterator[Part]:
+        """Itself."""
+
+    async def __anext__(self) -> Part:
+        """The next part."""
+
+    async def aclose(self) -> None:
+        """Stop reading."""
+
+
+# No generator: it would be resumed through for every token of every answer.
+class _Reader:
+    """The parts of one choice."""
+
+    def __init__(self, index: int, stream: Stream, on_fault: Callable[[Stream], None]) -> None:
+        self._index = index
+        self._stream = stream
+        self._on_fault = on_fault
+        self._ended = False
+
+    def __aiter__(self) -> "_Reader":
+        return self
+
+    async def __anext__(self) -> Part:
+        if self._ended:
+            raise StopAsyncIteration
+        stream = self._stream
         try:
-            async for pieces in stream.pieces():
-                yield Part(index, pieces)
+            pieces = await stream.pieces()
         except ApiError:
-            self._faulty = self._faulty or stream
+            self._on_fault(stream)
             raise
-        yield Part(index, [], _reason(stream))
+        if stream.finish_reason is None:
+            return Part(self._index, pieces)
+        self._ended = True
+        return Part(self._index, pieces, _reason(stream))
+
+    async def aclose(self) -> None:
+        """Nothing is read ahead, so nothing is left."""
 
 
-def _turn(reader: AsyncIterator[Part]) -> "asyncio.Task[Part | None]":
-    async def turn() -> Part | None:
-        return await anext(reader, None)
-
-    return asyncio.create_task(turn(), name=READER)
+def _turn(reader: _Reader) -> "asyncio.Task[Part]":
+    return asyncio.create_task(reader.__anext__(), name=READER)
 
 
 def _reason(stream: Stream) -> FinishReason:

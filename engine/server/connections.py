@@ -10,7 +10,7 @@ holding it, with what it could not write, until the client moves.
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -73,7 +73,7 @@ class _Outlet:
         self._send = send
         self._sending = sending
         self._clock = clock
-        self._task: asyncio.Task[Any] | None = None
+        self._task = asyncio.current_task()  # the request's, which sends
         self._giving_up = False
         self.since = clock()
         self.gave_up = False
@@ -82,7 +82,6 @@ class _Outlet:
     # Called for every event of every stream: `asyncio.timeout` would double its cost.
     async def __call__(self, message: Message) -> None:
         self.since = self._clock()
-        self._task = asyncio.current_task()
         self._giving_up = False
         self._sending.add(self)
         try:
@@ -229,18 +228,3 @@ class Connections:
     def _forget(self, key: Key) -> None:
         ended = self._used.pop(key)
         self.on_end(ended.protocol, ended.served)
-
-
-class Watched:
-    """An ASGI application behind `Connections`."""
-
-    def __init__(self, app: ASGIApp, connections: Connections) -> None:
-        self._app = app
-        self._connections = connections
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        await self._connections.through(self._app, scope, receive, send)

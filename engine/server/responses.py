@@ -125,6 +125,7 @@ class ChatShape:
     def __init__(self, head: Head) -> None:
         self._head = head
         self._id = f"chatcmpl-{head.request_id}"
+        self._texts = Texts(lambda index, text: self._choice(index, Delta(content=text)))
 
     def opening(self, choices: int) -> bytes:
         """The role, in a chunk of its own: it is not a first token."""
@@ -133,6 +134,8 @@ class ChatShape:
 
     def text(self, index: int, piece: Piece) -> bytes:
         """See `Shape`."""
+        if not piece.tokens:
+            return self._texts.event(index, piece.text)
         return self._choice(index, Delta(content=piece.text), piece.tokens)
 
     def end(self, index: int, reason: FinishReason) -> bytes:
@@ -197,6 +200,7 @@ class TextShape:
     def __init__(self, head: Head) -> None:
         self._head = head
         self._id = f"cmpl-{head.request_id}"
+        self._texts = Texts(self._choice)
 
     def opening(self, choices: int) -> bytes:  # noqa: ARG002 - of the Protocol
         """Nothing comes before the text."""
@@ -204,6 +208,8 @@ class TextShape:
 
     def text(self, index: int, piece: Piece) -> bytes:
         """See `Shape`."""
+        if not piece.tokens:
+            return self._texts.event(index, piece.text)
         return self._choice(index, piece.text, piece.tokens)
 
     def end(self, index: int, reason: FinishReason) -> bytes:
@@ -260,6 +266,29 @@ class TextShape:
                 id=self._id, created=head.created, model=head.model, choices=choices, usage=usage
             )
         )
+
+
+class Texts:
+    """Events of one answer that differ in their text alone: encoded once, around it.
+
+    Args:
+        make: the whole event of a choice with a text.
+    """
+
+    #: Stands for the text; no name and no id has it, and JSON spells it out.
+    _GAP: Final = "\0"
+
+    def __init__(self, make: Callable[[int, str], bytes]) -> None:
+        self._make = make
+        self._around: dict[int, tuple[bytes, bytes]] = {}
+
+    def event(self, index: int, text: str) -> bytes:
+        """The event of a choice with this text."""
+        if index not in self._around:
+            before, after = self._make(index, self._GAP).split(msgspec.json.encode(self._GAP))
+            self._around[index] = before, after
+        before, after = self._around[index]
+        return before + msgspec.json.encode(text) + after
 
 
 def event(document: msgspec.Struct) -> bytes:

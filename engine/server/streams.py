@@ -6,7 +6,7 @@ stream has no races of its own, and no callback does more than append.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -120,7 +120,9 @@ class Stream:
         self._valve = valve
         self._counted = 0
         self._mail: list[Mail] = []
-        self._wake = asyncio.Event()
+        self._waiting: asyncio.Future[None] | None = None  #: the consumer, for mail
+        self._given = 0  #: tokens that the consumer has and may not have delivered yet
+        self._end: Exception | None = None  #: what ends the stream behind its last text
 
     @property
     def paused(self) -> bool:
@@ -181,47 +183,49 @@ class Stream:
         """Put something into the mailbox."""
         self.gone = self.gone or mail is GONE
         self._mail.append(mail)
-        self._wake.set()
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
 
-    async def pieces(self) -> AsyncIterator[list[Piece]]:
-        """Text as it becomes certain; all that is there at once comes at once.
+    async def pieces(self) -> list[Piece]:
+        """The next text, as it becomes certain: all that is there at once.
 
-        Who asks for more has delivered what it was given: until then it counts as waiting.
+        Empty only where the stream ends without another. Who asks for more has delivered
+        what it was given: until then it counts as waiting.
 
         Raises:
-            ApiError: the stream failed; text before the failure was delivered.
+            ApiError: the stream failed; text before the failure was given out.
             ClientGone: nobody listens any more.
         """
-        while self.finish_reason is None:
-            mails = await self._take()
-            pieces, end = self._read(mails)
+        pieces: list[Piece] = []
+        while not pieces and self.finish_reason is None:
+            self._delivered()
+            if self._end is not None:
+                raise self._end
+            pieces = self._read(await self._take())
             if pieces or self.finish_reason is not None:
                 self._count()
-            if pieces:
-                yield pieces
-            self._delivered(mails)
-            if isinstance(end, ApiError):
-                raise end
-            if end is not None:
-                raise ClientGone
+        return pieces
 
+    # A plain future: an `asyncio.Event` would cost half as much again as all else that waits.
     async def _take(self) -> list[Mail]:
-        await self._wake.wait()
-        self._wake.clear()
+        if not self._mail:
+            self._waiting = asyncio.get_running_loop().create_future()
+            await self._waiting
         mail, self._mail = self._mail, []
         return mail
 
-    def _delivered(self, mails: list[Mail]) -> None:
-        if self._valve is None:
-            return
-        if self._valve.take(sum(isinstance(mail, Token) for mail in mails)):
+    def _delivered(self) -> None:
+        given, self._given = self._given, 0
+        if self._valve is not None and given and self._valve.take(given):
             self._observer.resume(self)
 
-    def _read(self, mails: list[Mail]) -> tuple[list[Piece], ApiError | Gone | None]:
+    def _read(self, mails: list[Mail]) -> list[Piece]:
         pieces: list[Piece] = []
         for mail in mails:
             if not isinstance(mail, Token):
-                return pieces, mail
+                self._end = mail if isinstance(mail, ApiError) else ClientGone()
+                break
+            self._given += 1
             self.output_tokens += 1
             piece = self._writer.push(mail)
             if piece.text or piece.tokens:
@@ -229,7 +233,7 @@ class Stream:
             self.finish_reason = self._writer.finish_reason
             if self.finish_reason is not None:
                 break
-        return pieces, None
+        return pieces
 
     def _count(self) -> None:
         """Tell of the tokens since the last time; the first time is the time to first token."""

@@ -6,23 +6,25 @@ the engine counts it as well. What is measured follows without a pause.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate, cycle
+from itertools import cycle
 from math import ceil
 from typing import Final
 
 from gates.samples import Sample
 from pytest_phase5.load.curves import Curve, Leg, constant
-from pytest_phase5.load.plan import TIMEOUT, Block, Driver, Plan, Request, lag_limit
+from pytest_phase5.load.plan import ALONE, TIMEOUT, Block, Driver, Fleet, Plan, Request, lag_limit
 from pytest_phase5.load.plans import LEAST_WARMUP, TREATMENT
 from pytest_phase5.load.profiles import (
     GOOD_TTFT,
     Closed,
     Load,
     Part,
+    Profile,
     ProfileError,
     Steps,
     TimesExpected,
 )
+from pytest_phase5.load.shaped import in_row
 from pytest_phase5.load.steps import StopRule
 from pytest_phase5.load.workload import Workload
 from pytest_phase5.load.workload import requests as make_requests
@@ -49,11 +51,36 @@ class Setting:
     time_scale: float = 1.0
     expected_load: float | None = None
     ca_file: str | None = None
+    fleet: Fleet = ALONE  #: who shares the sending, with the driver `locust`
 
     @property
     def rehearses(self) -> bool:
         """Whether it is shortened: a rehearsal does without the generator's self-check."""
         return self.time_scale < 1
+
+
+def check_sendable(profile: Profile, setting: Setting) -> None:
+    """Refuse a profile that the chosen driver cannot send, before anything is started.
+
+    Raises:
+        ProfileError: it names the part, and what can send it.
+    """
+    if setting.fleet != ALONE and setting.driver != "locust":
+        raise ProfileError(f"a fleet with --driver {setting.driver}; allowed: --driver locust")
+    if setting.driver != "locust":
+        return
+    for part in profile.parts:
+        where = f"{profile.name}: part {part.name!r}"
+        if part.driver is not None:
+            raise ProfileError(f"{where} is sent by {part.driver}; allowed: no --driver locust")
+        if isinstance(part.load, Steps):
+            # A step is judged by all its samples before the next one is sent.
+            raise ProfileError(f"{where} needs one sender; allowed: --driver http1 or http2")
+        if isinstance(part.load, Closed) and setting.fleet.shares > 1:
+            raise ProfileError(
+                f"{where} keeps a number of streams, {setting.fleet.shares} senders share "
+                "only a schedule; allowed: 1 process, or a profile of arrivals"
+            )
 
 
 def plans_of(part: Part, setting: Setting) -> Iterator[Plan]:
@@ -76,6 +103,14 @@ def _plans(load: Closed | Curve | Steps, workload: Workload, setting: Setting) -
     else:
         for number, piece in enumerate(pieces(load.scaled(setting.time_scale), MOST_REQUESTS)):
             yield _open(piece, workload, setting, number)
+
+
+def count_plans(part: Part, setting: Setting) -> int:
+    """How many plans a part has: more than one for an open load that is long."""
+    load = _stated(part.load, setting)
+    if not isinstance(load, Curve):
+        return 1
+    return sum(1 for _ in pieces(load.scaled(setting.time_scale), MOST_REQUESTS))
 
 
 def planned_rate(part: Part, setting: Setting) -> float | None:
@@ -141,7 +176,8 @@ def _open(curve: Curve, workload: Workload, setting: Setting, number: int) -> Pl
     # Every plan has a block that is not judged: in a later piece one request, as all rows of
     # a part are read alike.
     begin = warm if number == 0 else constant(rate, 1 / rate, "even")
-    return _plan(_blocks((begin, curve), workload, setting, number), setting)
+    blocks = in_row((begin, curve), workload=workload, seed=setting.seed + number)
+    return _plan(blocks, setting)
 
 
 def _steps(load: Steps, workload: Workload, setting: Setting) -> Plan:
@@ -149,24 +185,8 @@ def _steps(load: Steps, workload: Workload, setting: Setting) -> Plan:
     warm = constant(load.rates[0], max(1.0, LEAST_WARMUP / load.rates[0]), "even")
     steps = (constant(rate, max(least, _LEAST_REQUESTS / rate)) for rate in load.rates)
     curves = (warm, *steps)
-    return _plan(_blocks(curves, workload, setting), setting, stop=StopRule(ttft=GOOD_TTFT))
-
-
-def _blocks(
-    curves: Sequence[Curve], workload: Workload, setting: Setting, number: int = 0
-) -> list[Block]:
-    """One block for each curve, one after the other; none of them asks what another did."""
-    seed = setting.seed + number
-    due = [curve.arrivals(seed + place) for place, curve in enumerate(curves)]
-    ends = list(accumulate(map(len, due)))
-    asked = make_requests(workload, ends[-1], seed)
-    starts = accumulate((curve.seconds for curve in curves[:-1]), initial=0.0)
-    return [
-        Block(
-            arm=TREATMENT, requests=asked[end - len(offsets) : end], start=start, arrivals=offsets
-        )
-        for start, end, offsets in zip(starts, ends, due, strict=True)
-    ]
+    rule = StopRule(ttft=GOOD_TTFT, first=WARM_UP + 1)
+    return _plan(in_row(curves, workload=workload, seed=setting.seed), setting, stop=rule)
 
 
 def _plan(
@@ -183,4 +203,5 @@ def _plan(
         driver=setting.driver,
         ca_file=setting.ca_file,
         stop=stop,
+        fleet=setting.fleet,
     )

@@ -18,11 +18,14 @@ from gates.evidence import EngineIdentity
 from gates.stages import Policy
 from pytest_phase5.engines import Engine, EngineError
 from pytest_phase5.load.baseline import compared, read_baseline, strangeness, write_baseline
-from pytest_phase5.load.building import Setting
+from pytest_phase5.load.building import Setting, check_sendable
 from pytest_phase5.load.document import NO_LEAK, document
 from pytest_phase5.load.files import write_result
-from pytest_phase5.load.plan import DRIVERS
+from pytest_phase5.load.locust_driver.command import UsageError, invitation
+from pytest_phase5.load.locust_driver.worker import work as lend
+from pytest_phase5.load.plan import DRIVERS, MASTER_PORT, Fleet
 from pytest_phase5.load.profiles import PROFILES, Profile, ProfileError, profile_named
+from pytest_phase5.load.proof import write_proof
 from pytest_phase5.load.running import ProfileResult, Runner
 from pytest_phase5.load.showing import Show, showing
 from pytest_phase5.load.subjects import fixed_engine, started_engine
@@ -36,6 +39,8 @@ USAGE: Final = 2
 #: Where runs and the baseline go unless told otherwise, below the working folder.
 FOLDER: Final = Path("phase5-load")
 BASELINE: Final = FOLDER / "baseline.json"
+#: Where a master listens for its workers: this machine alone, unless told otherwise.
+BIND: Final = f"127.0.0.1:{MASTER_PORT}"
 #: Wider than any line: what is cut or folded cannot be read by a program.
 _SURELY_WIDE: Final = 10_000
 
@@ -50,6 +55,9 @@ class Options:
     engine_url: str | None = None
     flags: str | None = None
     driver: str = "http1"
+    processes: int = 1
+    workers: int = 0
+    bind: str = BIND
     seed: int = 0
     report: Path | None = None
     baseline: Path = BASELINE
@@ -85,10 +93,13 @@ def _run(profile: Profile, options: Options, *, as_json: bool) -> int:
     policy = policy_beside(options.config)
     folder = _folder(profile, options, created)
     setting = _setting(options, policy)
+    check_sendable(profile, setting)
     baseline = _baseline(profile, options)
+    _invite(setting.fleet)
     with showing() as progress:
         result = _runner(options, folder, progress, baseline).run(profile, setting)
     facts = _document(result, created, policy, baseline)
+    write_proof(folder, result, machine=facts["machine"], created=facts["created"])
     write_result(folder, result, facts)
     whole = result.valid and result.complete
     if options.record and profile.compares and whole:
@@ -99,6 +110,16 @@ def _run(profile: Profile, options: Options, *, as_json: bool) -> int:
         show(facts, _console())
         sys.stdout.write(f"report: {folder}\n")
     return DONE if whole else ERROR
+
+
+def work(address: str, processes: int, *, once: bool) -> int:
+    """Lend this machine to the runs of a master elsewhere; see `locust_driver.worker`."""
+    if processes < 1:
+        return _refuse(f"--processes {processes}; allowed: 1 or more", USAGE, as_json=False)
+    try:
+        return lend(address, processes, once=once)
+    except UsageError as error:
+        return _refuse(str(error), USAGE, as_json=False)
 
 
 def _local_config() -> Path | None:
@@ -129,10 +150,35 @@ def _setting(options: Options, policy: Policy) -> Setting:
     return Setting(
         url="",
         driver=driver,
+        fleet=_fleet(options),
         seed=options.seed,
         time_scale=options.time_scale,
         expected_load=policy.expected_load,
     )
+
+
+def _fleet(options: Options) -> Fleet:
+    given = f"--processes {options.processes} --workers {options.workers} --bind {options.bind}"
+    host, _, port = options.bind.rpartition(":")
+    if not (host and port.isdecimal()):
+        raise ProfileError(f"--bind {options.bind!r}; allowed: HOST:PORT, or '*:PORT' for everyone")
+    if options.bind != BIND and not options.workers:
+        raise ProfileError(f"{given}; allowed: --bind only with --workers")
+    try:
+        return Fleet(
+            processes=options.processes, workers=options.workers, bind=host, port=int(port)
+        )
+    except ValueError as error:
+        raise ProfileError(f"{given}: {error}") from error
+
+
+def _invite(fleet: Fleet) -> None:
+    """Say how workers join; nobody has to know before the master waits for them."""
+    if fleet.workers:
+        sys.stderr.write(
+            f"phase5: {fleet.workers} workers are awaited at {fleet.bind}:{fleet.port} for "
+            f"{fleet.wait:g} s; on each machine: {invitation(fleet)}\n"
+        )
 
 
 def _folder(profile: Profile, options: Options, created: datetime) -> Path:

@@ -12,7 +12,8 @@ from gates.evidence import Measurement
 from gates.groups import Group
 from gates.growth import memory_slope
 from pytest_phase5.load.building import measured, planned_rate
-from pytest_phase5.load.profiles import GOOD_TTFT, Closed, Profile, Steps
+from pytest_phase5.load.knee import knee, step_rows
+from pytest_phase5.load.profiles import GOOD_TTFT, Closed, Profile
 from pytest_phase5.load.running import PartResult, ProfileResult
 from pytest_phase5.load.summary import Quantile, Resources, Summary, summarise
 
@@ -96,23 +97,8 @@ def _part(part: PartResult, result: ProfileResult, leak: Criterion | None) -> di
         "resources": {found.part: _resources(found) for found in summary.resources},
         "leak": _leak(part, leak),
         "knee": knee(part),
+        "steps": step_rows(part),
         "counted_by_engine": asdict(part.counted) if part.counted else None,
-    }
-
-
-def knee(part: PartResult) -> dict[str, Any] | None:
-    """Where steps became too much: the last rate that held, the first that did not."""
-    load = part.part.load
-    if not isinstance(load, Steps):
-        return None
-    if part.stopped_at is None:
-        held, broke = len(load.rates), None
-    else:
-        held, broke = max(0, part.stopped_at - 1), max(1, part.stopped_at) - 1
-    return {
-        "held": load.rates[held - 1] if held else None,
-        "broke": None if broke is None else load.rates[broke],
-        "why": part.stop_reason,
     }
 
 

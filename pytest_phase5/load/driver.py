@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Final
 
 from gates.samples import Sample, read_rows
-from pytest_phase5.load.checks import faults, read_report
-from pytest_phase5.load.plan import Plan, read_plan, write_plan
+from pytest_phase5.load.checks import GaveWay, faults, read_report
+from pytest_phase5.load.plan import Plan
+from pytest_phase5.load.plan_file import read_plan, write_plan
 from pytest_phase5.load.progress import PROGRESS_FILE, Progress, ProgressReader
 from pytest_phase5.load.self_check import Calibration, Load, calibrated, load_of
 
@@ -42,8 +43,10 @@ class LoadResult:
     started: str  #: UTC, ISO 8601
     complete: bool = True  #: False when it was stopped from outside, or died
     connections: int | None = None  #: opened over the run, where the driver can count them
-    stopped_at: int | None = None  #: the block (step) after which the plan's stop rule held
+    stopped_at: int | None = None  #: the block (step) that was the last, if not all were sent
     stop_reason: str = ""
+    stopped_by: GaveWay | None = None  #: who gave way in it
+    late: tuple[int, ...] = ()  #: steps in which the generator was late: they did not hold
 
 
 def run_plan(
@@ -194,6 +197,8 @@ def _result(plan: Plan, folder: Path, status: int, started: str) -> LoadResult:
         connections=report.connections,
         stopped_at=report.stopped_at,
         stop_reason=report.stop_reason,
+        stopped_by=report.stopped_by,
+        late=report.late,
     )
 
 

@@ -29,15 +29,14 @@ from pytest_phase5.load.client import AiohttpClient, Client
 from pytest_phase5.load.collecting import no_collection
 from pytest_phase5.load.flight import Flights
 from pytest_phase5.load.models import TargetError, served_models
-from pytest_phase5.load.plan import Plan, read_plan
-from pytest_phase5.load.progress import PROGRESS_FILE, Progress, write_progress
+from pytest_phase5.load.plan import Plan
+from pytest_phase5.load.plan_file import read_plan
+from pytest_phase5.load.progress import PROGRESS_FILE, TICK, write_progress
+from pytest_phase5.load.stepping import Search
 from pytest_phase5.load.steps import StopRule
 from pytest_phase5.load.ticket import Ticket
 
 Tickets = Sequence[tuple[Ticket, ...]]  #: those of each block
-
-#: Seconds between two lines of progress.
-TICK = 1.0
 
 
 @dataclass(slots=True)
@@ -82,31 +81,24 @@ async def _until(due: float, clock: Callable[[], float]) -> None:
         await asyncio.sleep(left)
 
 
-async def step_up(
-    flights: Flights, plan: Plan, stop: StopRule, tickets: Tickets
-) -> tuple[int | None, str]:
-    """Step after step, each to its last answer, until one breaks the rule.
-
-    Returns:
-        The number of that step and why it failed; None when every step held.
-    """
+async def step_up(flights: Flights, plan: Plan, search: Search, tickets: Tickets) -> None:
+    """Step after step, each to its last answer, until the search is over."""
     later = 0.0
-    for step in _steps(plan, tickets):
+    for step in _steps(plan, search.rule, tickets):
         later = max(later, flights.clock() - min(ticket.shot.due for ticket in step))
         await open_loop(flights, step, plan.max_in_flight, later)
         number = step[-1].shot.block
-        why = stop.broken([sample for sample in flights.samples if sample.block == number])
-        if why is not None:
-            return number, why
-    return None, ""
+        if search.is_over([sample for sample in flights.samples if sample.block == number]):
+            return
 
 
-def _steps(plan: Plan, tickets: Tickets) -> Iterator[list[Ticket]]:
+def _steps(plan: Plan, rule: StopRule, tickets: Tickets) -> Iterator[list[Ticket]]:
     """The requests of each step; warm-up goes straight on into the step that follows it."""
     step: list[Ticket] = []
     for block, its in zip(plan.blocks, tickets, strict=True):
         step += its
-        if step and not block.warmup:
+        number = step[-1].shot.block if step else None
+        if not block.warmup and number is not None and number >= rule.first:
             yield step
             step = []
 
@@ -160,7 +152,8 @@ async def _timed(
 ) -> tuple[list[Sample], RunReport]:
     origin, started = time.monotonic(), datetime.now(UTC).isoformat()
     flights = Flights(client=client, clock=lambda: time.monotonic() - origin, timeout=plan.timeout)
-    task = asyncio.create_task(_go(flights, plan, tickets))
+    search = Search(plan, plan.stop) if plan.stop is not None else None
+    task = asyncio.create_task(_go(flights, plan, search, tickets))
     stop = Stop(task)
     _listen(stop)
     planned = sum(map(len, tickets))
@@ -172,7 +165,7 @@ async def _timed(
         if not ended.cancelled():
             ended.result()  # raises what went wrong inside
     _tick(flights, planned, folder / PROGRESS_FILE)
-    stopped_at, why = (None, "") if task.cancelled() else task.result()
+    end = search.end if search else None
     samples = sorted(flights.samples, key=lambda sample: sample.index)
     report = RunReport(
         complete=not task.cancelled(),
@@ -182,21 +175,22 @@ async def _timed(
         rows=len(samples),
         loop=type(asyncio.get_running_loop()).__module__,
         connections=client.connections(),
-        stopped_at=stopped_at,
-        stop_reason=why,
+        stopped_at=end.block if end else None,
+        stop_reason=end.why if end else "",
+        stopped_by=end.by if end else None,
+        late=tuple(search.late) if search else (),
     )
     return samples, report
 
 
-async def _go(flights: Flights, plan: Plan, tickets: Tickets) -> tuple[int | None, str]:
+async def _go(flights: Flights, plan: Plan, search: Search | None, tickets: Tickets) -> None:
     if plan.closed:
         await closed_loop(flights, plan, tickets)
-    elif plan.stop is not None:
-        return await step_up(flights, plan, plan.stop, tickets)
+    elif search is not None:
+        await step_up(flights, plan, search, tickets)
     else:
         timeline = sorted(chain.from_iterable(tickets), key=lambda ticket: ticket.shot.due)
         await open_loop(flights, timeline, plan.max_in_flight)
-    return None, ""
 
 
 async def _ticks(flights: Flights, planned: int, path: Path) -> NoReturn:
@@ -208,15 +202,7 @@ async def _ticks(flights: Flights, planned: int, path: Path) -> NoReturn:
 def _tick(flights: Flights, planned: int, path: Path) -> None:
     gc.collect(1)  # what is young: a little each time, where hours of it would be much
     flights.client.connections()  # a look now and then, for a client that has to look
-    progress = Progress(
-        at=flights.clock(),
-        planned=planned,
-        sent=flights.sent,
-        ended=flights.ended,
-        errors=flights.errors,
-        dropped=flights.dropped,
-    )
-    write_progress(path, progress)
+    write_progress(path, flights.progress(planned))
 
 
 def _listen(stop: Stop) -> None:

@@ -7,6 +7,7 @@ from math import inf
 
 from gates.samples import Outcome, Sample
 from pytest_phase5.load.answer import Ending
+from pytest_phase5.load.progress import Progress
 from pytest_phase5.load.ticket import ERRORS, Seen, Ticket, left, sample_of
 
 
@@ -39,6 +40,17 @@ class Logbook(ABC):
         """A request is sent now."""
         self.sent += 1
         return Seen(sent=self.clock())
+
+    def progress(self, planned: int) -> Progress:
+        """How far the requests are, of so many."""
+        return Progress(
+            at=self.clock(),
+            planned=planned,
+            sent=self.sent,
+            ended=self.ended,
+            errors=self.errors,
+            dropped=self.dropped,
+        )
 
     def land(self, ticket: Ticket, scheduled: float, seen: Seen, ending: Ending) -> float:
         """Record a request that is over, and return its end."""

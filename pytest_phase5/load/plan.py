@@ -1,15 +1,12 @@
-"""What a run does, decided in full before it starts: the one file that the child reads."""
+"""What a run does, decided in full before it starts."""
 
-import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import ceil, isfinite
-from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
 from pytest_phase5.load.steps import StopRule
 
-PLAN_SCHEMA: Final = "phase5.plan/1"
 #: Who sends: the asyncio generator over HTTP/1.1 or HTTP/2, or Locust (HTTP/1.1).
 Driver = Literal["http1", "http2", "locust"]
 DRIVERS: Final[tuple[Driver, ...]] = get_args(Driver)
@@ -116,6 +113,10 @@ class Fleet:
         return self.workers or self.processes
 
 
+#: One process here.
+ALONE: Final = Fleet()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
     """A stretch of requests to one arm.
@@ -166,7 +167,7 @@ class Plan:
     driver: Driver = "http1"
     ca_file: str | None = None  #: certificates that an `https` target is checked against
     stop: StopRule | None = None
-    fleet: Fleet = Fleet()  #: of the driver `locust`
+    fleet: Fleet = ALONE  #: of the driver `locust`
 
     def __post_init__(self) -> None:
         """Refuse a plan that cannot run."""
@@ -176,8 +177,7 @@ class Plan:
             _check_block(number, block, self.targets, closed=self.closed)
         if self.driver not in DRIVERS:
             raise ValueError(f"plan: driver {self.driver!r}; allowed: {', '.join(DRIVERS)}")
-        if self.stop is not None and self.closed:
-            raise ValueError("plan: a stop rule in a closed run; allowed: in an open one")
+        self._check_stop()
         self._check_fleet()
         for name in ("timeout", "max_in_flight", "lag_limit"):
             if not getattr(self, name) > 0:
@@ -224,70 +224,27 @@ class Plan:
             if not block.warmup:
                 index, number = index + len(block.requests), number + 1
 
+    def _check_stop(self) -> None:
+        if self.stop is None:
+            return
+        if self.closed:
+            raise ValueError("plan: a stop rule in a closed run; allowed: in an open one")
+        steps = sum(not block.warmup for block in self.blocks)
+        if self.stop.first >= steps:
+            raise ValueError(f"plan: the first step is block {self.stop.first} of {steps}")
+
     def _check_fleet(self) -> None:
         """Processes share nothing while they send: what needs all samples needs one process."""
         if self.driver == "locust" and self.stop is not None:
             raise ValueError("plan: a stop rule with driver 'locust'; allowed: http1, http2")
         if self.fleet.shares > 1 and self.closed:
             raise ValueError(f"plan: closed, {self.fleet.shares} senders; allowed: 1")
-        if self.fleet != Fleet() and self.driver != "locust":
+        if self.fleet != ALONE and self.driver != "locust":
             raise ValueError(f"plan: a fleet with driver {self.driver!r}; allowed: locust")
 
     def _closed_worst(self) -> float:
         turns = sum(ceil(len(block.requests) / block.concurrency) for block in self.blocks)
         return turns * self.timeout
-
-
-def write_plan(path: Path, plan: Plan) -> None:
-    """Write a plan as one JSON object."""
-    document = {"schema": PLAN_SCHEMA, **asdict(plan)}
-    path.write_text(json.dumps(document, separators=(",", ":")), encoding="utf-8")
-
-
-def read_plan(path: Path) -> Plan:
-    """Read a plan back.
-
-    Raises:
-        ValueError: for a file that is not a plan; it names the file.
-        OSError: when the file cannot be read.
-    """
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        check_schema(document.pop("schema", None), PLAN_SCHEMA)
-        blocks = tuple(_block(block) for block in document.pop("blocks"))
-        stop = document.pop("stop", None)
-        fleet = Fleet(**document.pop("fleet", {}))
-        rule = StopRule(**stop) if stop else None
-        return Plan(blocks=blocks, stop=rule, fleet=fleet, **document)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"{path.name}: not a plan: {error}") from error
-
-
-def write_whole(path: Path, schema: str, document: Mapping[str, Any]) -> None:
-    """Write a JSON object under its schema, at once or not at all."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps({"schema": schema, **document}), encoding="utf-8")
-    partial.rename(path)
-
-
-def check_schema(given: Any, allowed: str) -> None:
-    """Refuse a file of another schema.
-
-    Raises:
-        ValueError: naming both.
-    """
-    if given != allowed:
-        raise ValueError(f"schema {given!r}; allowed: {allowed!r}")
-
-
-def _block(fields: dict[str, Any]) -> Block:
-    requests = tuple(_request(request) for request in fields.pop("requests"))
-    return Block(requests=requests, arrivals=tuple(fields.pop("arrivals")), **fields)
-
-
-def _request(fields: dict[str, Any]) -> Request:
-    leave = fields.pop("leave_after", None)
-    return Request(leave_after=LeaveAfter(**leave) if leave else None, **fields)
 
 
 def _check_block(number: int, block: Block, targets: Mapping[str, str], *, closed: bool) -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Final
 
 PROGRESS_FILE: Final = "progress.jsonl"
+#: Seconds between two lines.
+TICK: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

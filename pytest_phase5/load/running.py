@@ -13,8 +13,8 @@ from engine.core.flags import flag_set_name, parse_flag_set
 from gates.samples import Sample
 from gates.usage import Usage
 from pytest_phase5.engines import Engine, EngineError
-from pytest_phase5.load.building import Setting, plans_of
-from pytest_phase5.load.checks import read_report
+from pytest_phase5.load.building import Setting, check_sendable, count_plans, plans_of
+from pytest_phase5.load.checks import GaveWay, read_report
 from pytest_phase5.load.counts import EngineCounts, client_counts, differences, engine_counts
 from pytest_phase5.load.driver import PLAN_FILE, REPORT_FILE, read_run, run_plan
 from pytest_phase5.load.joining import Run, joined
@@ -46,8 +46,10 @@ class PartResult:
     complete: bool = True
     started: str = ""
     connections: int | None = None  #: that clients opened
-    stopped_at: int | None = None  #: the block after which the load was too much
+    stopped_at: int | None = None  #: the block (step) in which the load was too much
     stop_reason: str = ""
+    stopped_by: GaveWay | None = None  #: for whom
+    late: tuple[int, ...] = ()  #: blocks (steps) in which the generator was late
     counted: EngineCounts | None = None  #: by the engine, during this part
 
     @property
@@ -95,9 +97,10 @@ class Runner:
         """Run the parts in order. On Ctrl-C what there is comes back, incomplete.
 
         Raises:
-            ProfileError: a part cannot be built, or every part needs another engine.
+            ProfileError: a part cannot be built or sent, or every part needs another engine.
             EngineError: an engine does not start, serve or stop as it must.
         """
+        check_sendable(profile, setting)
         parts: list[PartResult] = []
         skipped: list[str] = []
         for flags, group in _by_engine(profile, self.flags):
@@ -121,7 +124,8 @@ class Runner:
         url = engine.h2_url if driver == "http2" else engine.url
         if url is None:
             raise ProfileError(f"{engine.url} has no port for HTTP/2; allowed: one that has")
-        plans = plans_of(part, replace(setting, driver=driver, url=url))
+        setting = replace(setting, driver=driver, url=url)
+        plans, of = plans_of(part, setting), count_plans(part, setting)
         before = engine_counts(engine.metrics())
         # Steps go on until something gives way, be it the generator: their own checks tell.
         judged = part.timed and not (setting.rehearses or isinstance(part.load, Steps))
@@ -129,7 +133,11 @@ class Runner:
         runs: list[Run] = []
         with Watch(engine.url, front_end_of(engine)) as watch:
             for number, plan in enumerate(plans):
-                runs.append(self._plan(part, plan, number, self_check))
+                shown = (
+                    part if of == 1 else replace(part, name=f"{part.name}, {number + 1} of {of}")
+                )
+                folder = self.folder / file_name(part.name) / str(number)
+                runs.append(self._plan(shown, plan, folder, self_check))
                 if not runs[-1].result.complete:
                     break
         samples = joined(runs)
@@ -148,12 +156,12 @@ class Runner:
             connections=last.connections if len(runs) == 1 else None,
             stopped_at=last.stopped_at,
             stop_reason=last.stop_reason,
+            stopped_by=last.stopped_by,
+            late=last.late,
             counted=after,
         )
 
-    def _plan(self, part: Part, plan: Plan, number: int, self_check: float | None) -> Run:
-        folder = self.folder / file_name(part.name) / str(number)
-
+    def _plan(self, part: Part, plan: Plan, folder: Path, self_check: float | None) -> Run:
         def progress(now: Progress) -> None:
             if self.on_progress is not None:
                 self.on_progress(part, now)

@@ -5,6 +5,8 @@ follows without a gap.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import accumulate
 from math import ceil
 from typing import Any, Final
 
@@ -108,16 +110,24 @@ def _plan(
     **options: Any,
 ) -> Plan:
     before = [_warming(curves[0], warmup)] if warmup > 0 else []
+    blocks = in_row([*before, *curves], workload=workload, seed=seed, arm=arm)
+    warm = [replace(block, warmup=True) for block in blocks[: len(before)]]
+    return Plan(targets={arm: url}, blocks=(*warm, *blocks[len(before) :]), **options)
+
+
+def in_row(
+    curves: Sequence[Curve], *, workload: Workload | Mix, seed: int, arm: str = TREATMENT
+) -> tuple[Block, ...]:
+    """One block for each curve, one after the other; none of them asks what another did."""
     # Each curve draws from a seed of its own; the same for all would make the steps alike.
-    due = [curve.arrivals(seed + place) for place, curve in enumerate([*before, *curves])]
-    asked = make_requests(workload, sum(map(len, due)), seed)
-    blocks, start, first = [], 0.0, 0
-    for place, (curve, arrivals) in enumerate(zip([*before, *curves], due, strict=True)):
-        chosen = asked[first : first + len(arrivals)]
-        warm = place < len(before)
-        blocks.append(Block(arm=arm, requests=chosen, start=start, arrivals=arrivals, warmup=warm))
-        start, first = start + curve.seconds, first + len(arrivals)
-    return Plan(targets={arm: url}, blocks=tuple(blocks), **options)
+    due = [curve.arrivals(seed + place) for place, curve in enumerate(curves)]
+    ends = list(accumulate(map(len, due)))
+    asked = make_requests(workload, ends[-1], seed)
+    starts = accumulate((curve.seconds for curve in curves[:-1]), initial=0.0)
+    return tuple(
+        Block(arm=arm, requests=asked[end - len(offsets) : end], start=start, arrivals=offsets)
+        for start, end, offsets in zip(starts, ends, due, strict=True)
+    )
 
 
 def _warming(curve: Curve, seconds: float) -> Curve:

@@ -63,5 +63,10 @@ class Lines:
 
 def state(now: Now) -> str:
     """What is open and what went wrong, in a few words."""
-    wrong = f", {now.errors} failed" if now.errors else ""
-    return f"{now.in_flight} in flight{wrong}"
+    wrong = {"failed": now.errors, "dropped": now.dropped}
+    return ", ".join(
+        (
+            f"{now.in_flight} in flight",
+            *(f"{count} {name}" for name, count in wrong.items() if count),
+        )
+    )

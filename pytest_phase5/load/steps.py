@@ -1,6 +1,6 @@
 """When a growing load has found the server's limit: the rule, pure."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import Final
@@ -15,6 +15,20 @@ _ERRORS: Final = frozenset({Outcome.FAILED, Outcome.CUT})
 _COUNTED: Final = _ERRORS | {Outcome.OK}
 
 
+def offered_of(samples: Iterable[Sample], ttft: float | None) -> list[Sample]:
+    """The requests of which a good answer within `ttft` seconds may be demanded.
+
+    A client that left on purpose is none of them, unless it had waited longer than that
+    without any text.
+    """
+    return [s for s in samples if s.outcome is not Outcome.CANCELLED or _gave_up(s, ttft)]
+
+
+def _gave_up(left: Sample, ttft: float | None) -> bool:
+    waited = left.latency if left.ttft is None else left.ttft
+    return ttft is not None and waited is not None and waited > ttft
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StopRule:
     """The first step that fails is the last one.
@@ -22,7 +36,9 @@ class StopRule:
     A step fails when its goodput falls below `goodput_share` of the offered requests, or
     its errors exceed `error_limit`. Good is a request that ended `ok`, within `ttft` and
     `latency` seconds from its scheduled time where those are given; a shed one is not good.
-    Clients that left on purpose are not offered.
+    Clients that left on purpose were not offered, but for those that had waited for their
+    first token beyond `ttft`: such a wait counts however it ended. Blocks before `first` only
+    warm up: nothing is decided on them, and they go on into the first step without a pause.
 
     Raises:
         ValueError: for a share that is not between 0 and 1, or a time that is not positive.
@@ -32,6 +48,7 @@ class StopRule:
     error_limit: float = ERROR_LIMIT
     ttft: float | None = None
     latency: float | None = None
+    first: int = 0
 
     def __post_init__(self) -> None:
         """Refuse what cannot be compared with."""
@@ -43,13 +60,16 @@ class StopRule:
             if value is not None and not (isfinite(value) and value > 0):
                 raise ValueError(f"stop rule: {name} {value}; allowed: more than zero")
 
+        if self.first < 0:
+            raise ValueError(f"stop rule: first {self.first}; allowed: 0 or more")
+
     def broken(self, step: Sequence[Sample]) -> str | None:
         """Why a step's requests are beyond the limit, with both numbers; None if they hold.
 
         Args:
             step: the samples of the whole step; one that has not ended must not be left out.
         """
-        offered = [sample for sample in step if sample.outcome is not Outcome.CANCELLED]
+        offered = offered_of(step, self.ttft)
         if not offered:
             return None
         counted = [sample for sample in offered if sample.outcome in _COUNTED]

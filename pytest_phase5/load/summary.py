@@ -8,16 +8,17 @@ that did not end well have no time: they are counted, and rank in no quantile.
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from math import isfinite
 from typing import Final
 
+from gates.capacity import at_once
 from gates.growth import leak
 from gates.samples import Outcome, Sample
 from gates.statistics import quantile, quantile_interval
 from gates.trends import Trend
 from gates.usage import ENGINE, Usage
 from pytest_phase5.load.profiles import GOOD_TTFT
+from pytest_phase5.load.steps import offered_of
 
 SHARES: Final = (0.5, 0.95, 0.99)
 #: Of each bound, so that both hold in 95 of 100 runs.
@@ -73,7 +74,7 @@ def summarise(samples: Sequence[Sample], usage: Iterable[Usage] = ()) -> Summary
     """The figures of samples that are to be judged, and of what was read beside them."""
     whole = [sample for sample in samples if sample.outcome is Outcome.OK]
     seconds = _seconds(samples)
-    offered = [s for s in samples if s.outcome is not Outcome.CANCELLED]
+    offered = offered_of(samples, GOOD_TTFT)
     good = sum(sample.ttft is not None and sample.ttft <= GOOD_TTFT for sample in whole)
     tokens = sum(sample.output_tokens or 0 for sample in whole)
     return Summary(
@@ -101,13 +102,7 @@ def quantiles(times: Sequence[float]) -> tuple[Quantile, ...]:
 
 def peak_streams(samples: Iterable[Sample]) -> int:
     """The most streams that were open at once, from sending to end."""
-    moments = [
-        moment
-        for sample in samples
-        if sample.sent is not None and sample.end is not None
-        for moment in ((sample.sent, 1), (sample.end, -1))
-    ]
-    return max(accumulate(change for _, change in sorted(moments)), default=0)
+    return at_once((sample.sent, sample.end) for sample in samples)
 
 
 def resources(usage: Iterable[Usage]) -> tuple[Resources, ...]:

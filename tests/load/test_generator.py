@@ -19,7 +19,8 @@ import pytest
 from gates.samples import Outcome, read_rows
 from pytest_phase5.load.checks import read_report
 from pytest_phase5.load.driver import LoadResult, read_run, run_plan
-from pytest_phase5.load.plan import Plan, write_plan
+from pytest_phase5.load.plan import Plan
+from pytest_phase5.load.plan_file import write_plan
 from pytest_phase5.load.plans import interleaved, open_loop
 from pytest_phase5.load.stub_process import StubProcess
 from pytest_phase5.load.workload import SHORT, Workload
@@ -196,7 +197,7 @@ def test_a_generator_without_room_drops_and_declares_itself_invalid(
     assert {(s.sent, s.end, s.protocol) for s in dropped} == {(None, None, None)}
 
 
-@pytest.mark.parametrize("driver", ["http1", "http2"])
+@pytest.mark.parametrize("driver", ["http1", "http2", "locust"])
 def test_a_generator_that_cannot_keep_up_declares_itself_invalid(
     shared_stub: StubProcess, tmp_path: Path, driver: str
 ) -> None:
@@ -287,7 +288,7 @@ def test_a_generator_ends_when_its_parent_is_killed(stub: StubProcess, tmp_path:
     script = (
         "import sys; from pathlib import Path;"
         "from pytest_phase5.load.driver import run_plan;"
-        "from pytest_phase5.load.plan import read_plan;"
+        "from pytest_phase5.load.plan_file import read_plan;"
         "run_plan(read_plan(Path(sys.argv[1])), Path(sys.argv[2]))"
     )
     command = [sys.executable, "-P", "-c", script, str(plan), str(tmp_path / "run")]
@@ -312,7 +313,7 @@ def test_ctrl_c_leaves_an_incomplete_result_and_nothing_running(
     script = (
         "import sys; from pathlib import Path;"
         "from pytest_phase5.load.driver import run_plan;"
-        "from pytest_phase5.load.plan import read_plan;"
+        "from pytest_phase5.load.plan_file import read_plan;"
         f"run_plan(read_plan(Path(sys.argv[1])), Path(sys.argv[2]), self_check={check})"
     )
     command = [sys.executable, "-P", "-c", script, str(plan), str(run)]

@@ -41,11 +41,27 @@ def test_steps_end_after_the_first_that_fails(tmp_path: Path, driver: Driver) ->
         assert [len(block.requests) for block in plan.blocks] == [10, 20, 20, 20, 20, 20]
         result = run_plan(plan, tmp_path / "run")
     assert result.valid, result.invalid_reason
-    assert (result.stopped_at, len(result.samples)) == (2, 60)
+    assert (result.stopped_at, result.stopped_by, len(result.samples)) == (2, "server", 60)
     assert result.stop_reason.startswith("goodput ")
     assert result.stop_reason.endswith(" < 95.00% of offered (n=20)")
     report = read_report(tmp_path / "run" / "samples.json")
     assert (report.complete, report.stopped_at) == (True, 2)
+
+
+def test_a_generator_that_is_late_from_the_first_step_ends_the_search_and_shows_nothing(
+    shared_stub: StubProcess, tmp_path: Path
+) -> None:
+    # No client sends within a nanosecond of the time that it was told.
+    plan = stepped(
+        shared_stub.url(), steps(40, 20, 4, 0.5), stop=StopRule(), seed=1, workload=QUICK,
+        lag_limit=1e-9,
+    )  # fmt: skip
+    result = run_plan(plan, tmp_path / "run")
+    assert result.complete
+    assert not result.valid
+    assert (result.stopped_at, result.stopped_by, result.late) == (1, "generator", (0, 1))
+    assert result.invalid_reason.startswith("no step could be judged: the generator did not keep")
+    assert {sample.block for sample in result.samples} == {0, 1}
 
 
 def test_a_server_that_holds_is_asked_to_the_last_step_and_each_step_waits_for_the_last_answer(

@@ -23,7 +23,8 @@ from pytest_phase5.load.checks import read_report
 from pytest_phase5.load.driver import LOG_FILE, LoadResult, read_run, run_plan
 from pytest_phase5.load.locust_driver.command import INTERPRETER_VARIABLE
 from pytest_phase5.load.locust_driver.tree import OUTPUT
-from pytest_phase5.load.plan import Block, Fleet, LeaveAfter, Plan, Request, write_plan
+from pytest_phase5.load.plan import Block, Fleet, LeaveAfter, Plan, Request
+from pytest_phase5.load.plan_file import write_plan
 from pytest_phase5.load.plans import open_loop, streams
 from pytest_phase5.load.shaped import replayed
 from pytest_phase5.load.stub_process import StubProcess, running_stub
@@ -276,6 +277,25 @@ def test_a_stalled_server_shows_in_full_to_workers_on_another_machine(tmp_path: 
     waits = sorted((s.ttft for s in result.samples if s.ttft is not None), reverse=True)
     assert waits[0] >= stall - 1 / rate
     assert all(wait >= stall / 2 for wait in waits[: int(rate * stall / 2) - 1])
+
+
+def test_a_lent_machine_joins_one_run_after_the_other_until_it_is_told_to_end(
+    shared_stub: StubProcess, tmp_path: Path
+) -> None:
+    port = free_port()
+    command = [sys.executable, "-P", "-m", "pytest_phase5.cli", "load", "worker"]
+    with subprocess.Popen([*command, f"127.0.0.1:{port}"]) as machine:
+        try:
+            for run in ("first", "second"):
+                plan = a_plan(shared_stub.url(), "ok", fleet=Fleet(workers=1, port=port))
+                result = run_plan(plan, tmp_path / run)
+                assert result.valid, result.invalid_reason
+                assert len(result.samples) == 10
+                assert machine.poll() is None
+            machine.send_signal(signal.SIGINT)
+            assert machine.wait(30) == 0
+        finally:
+            machine.kill()
 
 
 def test_a_worker_that_leaves_makes_the_run_invalid(stub: StubProcess, tmp_path: Path) -> None:

@@ -12,12 +12,9 @@ lets any machine that reaches the port join.
 
 import asyncio
 import os
-import select
 import socket
 import sys
-import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -29,18 +26,18 @@ from pytest_phase5.load.locust_driver.command import (
     child_environment,
     interpreter,
     run_command,
-    worker_command,
 )
 from pytest_phase5.load.locust_driver.results import Merged, ProgressSum, merge, tail
 from pytest_phase5.load.locust_driver.stops import Stops
-from pytest_phase5.load.locust_driver.tree import GRACE, Tree
+from pytest_phase5.load.locust_driver.tree import Tree
+from pytest_phase5.load.locust_driver.watching import watch
+from pytest_phase5.load.locust_driver.worker import work
 from pytest_phase5.load.models import TargetError, served_models
-from pytest_phase5.load.plan import Plan, read_plan, write_plan
+from pytest_phase5.load.plan import Plan
+from pytest_phase5.load.plan_file import read_plan, write_plan
 from pytest_phase5.load.progress import PROGRESS_FILE, write_progress
 
 FOLDER: Final = "locust"
-#: Seconds between two looks at processes that run.
-LOOK: Final = 0.2
 
 
 def run(plan: Plan, out: Path) -> RunReport:
@@ -68,25 +65,6 @@ def run(plan: Plan, out: Path) -> RunReport:
     with Tree(command, environment, folder) as tree:
         stopped = watch(tree, stops, look)
     return _finish(folder, out, plan, stopped, tree.wait())
-
-
-def watch(tree: Tree, stops: Stops, look: Callable[[], None]) -> str:
-    """Wait for the end of all processes; why they were stopped, or nothing."""
-    reason, deadline = "", None
-    while not tree.ended(0):
-        ready, _, _ = select.select([stops.heard, tree.alive], [], [], LOOK)
-        if stops.heard in ready:
-            reason = reason or stops.reason()
-            tree.stop()
-        if tree.status() is not None or reason:
-            # The first process is gone, or all were asked to go: the rest has its time.
-            deadline = deadline or time.monotonic() + GRACE
-            if time.monotonic() > deadline:
-                tree.stop()
-                tree.kill()
-        look()
-    look()
-    return reason
 
 
 def _finish(folder: Path, out: Path, plan: Plan, stopped: str, status: int) -> RunReport:
@@ -142,22 +120,6 @@ async def _with_models(plan: Plan) -> Plan:
     return replace(plan, blocks=blocks)
 
 
-def work(address: str, processes: int) -> int:
-    """Be a worker of a master elsewhere until it ends."""
-    host, _, port = address.rpartition(":")
-    if not (host and port.isdecimal()):
-        raise UsageError(f"worker {address!r}; allowed: HOST:PORT of the master")
-    python = interpreter(os.environ)
-    with tempfile.TemporaryDirectory(prefix="phase5-worker-") as name:
-        folder = Path(name)
-        command = worker_command(python, host, int(port), processes)
-        with Tree(command, child_environment(python, folder, None), folder) as tree:
-            stopped = watch(tree, Stops(standard_input=False), lambda: None)
-        if status := tree.wait():
-            _say(f"worker: Locust ended with status {status}: {stopped or tail(folder)}")
-    return 1 if status or stopped else 0
-
-
 def main(arguments: Sequence[str]) -> int:
     """Run the plan of the command line, or work for another machine."""
     try:
@@ -170,9 +132,9 @@ def main(arguments: Sequence[str]) -> int:
 def _main(arguments: Sequence[str]) -> int:
     match arguments:
         case ["worker", address]:
-            return work(address, 1)
+            return work(address, 1, once=True)
         case ["worker", address, processes]:
-            return work(address, int(processes))
+            return work(address, int(processes), once=True)
         case [plan, out]:
             return 0 if run(read_plan(Path(plan)), Path(out)).complete else 1
     raise UsageError(

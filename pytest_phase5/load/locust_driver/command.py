@@ -79,7 +79,7 @@ def worker_command(python: str, host: str, port: int, processes: int) -> list[st
 def invitation(fleet: Fleet) -> str:
     """What to run on each of the other machines, for people to copy."""
     host = "MASTER" if fleet.bind in _EVERYWHERE else fleet.bind
-    return f"python -P -m pytest_phase5.load.locust_driver worker {host}:{fleet.port}"
+    return f"phase5 load worker {host}:{fleet.port}"
 
 
 def child_environment(

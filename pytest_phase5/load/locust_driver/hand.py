@@ -20,7 +20,7 @@ from gates.samples import Sample, to_row
 from pytest_phase5.load.locust_driver.parts import Desk, FileDesk, Part
 from pytest_phase5.load.locust_driver.share import Share
 from pytest_phase5.load.locust_driver.solo import fire
-from pytest_phase5.load.plan import read_plan
+from pytest_phase5.load.plan_file import read_plan
 from pytest_phase5.load.progress import Progress
 
 #: Drawn before Locust forks: who has the same one is a fork on the same machine.

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Final, Protocol, TextIO, TypeVar
 
 from gates.samples import Sample, to_row
-from pytest_phase5.load.plan import check_schema, write_whole
 from pytest_phase5.load.progress import Progress, write_progress
+from pytest_phase5.load.schemas import check_schema, write_whole
 
 #: The one environment variable of a Locust process of ours: the path of its plan, beside
 #: which it leaves its part. A worker on another machine has none and is told over the wire.

@@ -17,11 +17,9 @@ from pytest_phase5.load.locust_driver.flights import Flights
 from pytest_phase5.load.locust_driver.parts import Desk, Part, mine
 from pytest_phase5.load.locust_driver.wire import Connections
 from pytest_phase5.load.plan import Plan
-from pytest_phase5.load.progress import Progress
+from pytest_phase5.load.progress import TICK
 from pytest_phase5.load.ticket import Ticket
 
-#: Seconds between two lines of progress.
-_PROGRESS: Final = 1.0
 #: Seconds that requests under way get to record that they were cancelled.
 _LANDING: Final = 2.0
 
@@ -124,22 +122,12 @@ class Share:
 
     def _report(self) -> None:
         while True:
-            gevent.sleep(_PROGRESS)
+            gevent.sleep(TICK)
             self._tell()
 
     def _tell(self) -> None:
         gc.collect(1)  # what is young: a little each time, where hours of it would be much
-        flights = self._flights
-        self._desk.progress(
-            Progress(
-                at=flights.clock(),
-                planned=len(self._tickets),
-                sent=flights.sent,
-                ended=flights.ended,
-                errors=flights.errors,
-                dropped=flights.dropped,
-            )
-        )
+        self._desk.progress(self._flights.progress(len(self._tickets)))
 
     def _end(self, reason: str) -> None:
         self._over = True

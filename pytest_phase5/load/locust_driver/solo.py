@@ -12,7 +12,7 @@ from locust.runners import Runner
 from gates.samples import Outcome, Sample
 from pytest_phase5.load.locust_driver.parts import FIRST_TOKEN, WHOLE, FileDesk
 from pytest_phase5.load.locust_driver.share import Share
-from pytest_phase5.load.plan import read_plan
+from pytest_phase5.load.plan_file import read_plan
 from pytest_phase5.load.ticket import Ticket
 
 #: Seconds between the last preparation and the first request: enough for a message to all.

@@ -10,7 +10,7 @@ from engine.core.flags import FLAGS
 from gates.criteria import JUDGED, Criterion, Kind, Measure, Outcome, worst
 from gates.findings import Finding
 from gates.groups import grouped
-from gates.kinds import assess, judgeable
+from gates.kinds import JUDGES, assess, judgeable
 from gates.samples import Outcome as Ended
 from gates.text import grouped_digits, ms, percent
 
@@ -74,6 +74,86 @@ def test_a_request_without_a_time_is_beyond_every_ceiling() -> None:
     assert only(TTFT, shed).outcome is Outcome.FAIL
 
 
+#: (first token, leaving) in seconds from when the request was due, and whether the request is
+#: left out, good or an exceedance: for the time to first token, and for the latency.
+LEAVERS = {
+    "before any text and the limit": (None, 0.2, "out", "out"),
+    "at the limit, before any text": (None, 0.55, "out", "out"),
+    "beyond the limit, still without text": (None, 0.6, "over", "over"),
+    "nobody knows when": (None, None, "over", "over"),
+    "after a text in time": (0.1, 0.2, "good", "out"),
+    "after a text in time, beyond the limit": (0.1, 5.0, "good", "over"),
+    "after a text that came late": (0.6, 0.7, "over", "over"),
+}
+
+
+@pytest.mark.parametrize("place", [0, 1], ids=["ttft", "latency"])
+@pytest.mark.parametrize("leaver", LEAVERS.values(), ids=LEAVERS)
+def test_a_client_that_leaves_counts_by_what_it_had_waited_for(
+    leaver: tuple[float | None, float | None, str, str], place: int
+) -> None:
+    first, end, *expected = leaver
+    criterion = replace(TTFT, measure=(Measure.TTFT, Measure.LATENCY)[place])
+    left = sample(0, "all", first_token=first, end=end, outcome=Ended.CANCELLED)
+    stayed = [sample(index, "all") for index in range(1, 60)]
+    alone, beside = only(criterion, [left]), only(criterion, [left, *stayed])
+    n = 0 if expected[place] == "out" else 1
+    assert (alone.n or 0, beside.n) == (n, 59 + n)
+    assert (alone.outcome is Outcome.NO_DATA) == (n == 0)
+    # 59 good ones and nothing else are just enough for a P95.
+    assert (beside.outcome is Outcome.PASS) == (expected[place] != "over")
+
+
+def test_clients_that_leave_do_not_hide_what_the_others_waited() -> None:
+    hasty = [
+        replace(s, outcome=Ended.CANCELLED, first_token=None, end=s.scheduled + 0.1)
+        for s in with_slow(1_000, 0)
+    ]
+    slow = [replace(s, index=s.index + 10_000) for s in with_slow(100, 12)]
+    assert only(TTFT, hasty + slow).reason == only(TTFT, slow).reason
+
+
+def left(samples: Any, arm: str, indices: range) -> list[Any]:
+    """The same, but that the clients of some requests of an arm left before any text."""
+    return [
+        replace(s, outcome=Ended.CANCELLED, first_token=None, end=s.scheduled + 0.01)
+        if s.arm == arm and s.index in indices
+        else s
+        for s in samples
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arm", "words"), [("treatment", "10 against 0"), ("control", "0 against 10")]
+)
+def test_a_comparison_leaves_out_the_pair_of_a_client_that_left(arm: str, words: str) -> None:
+    criterion = policy().criteria["ttft_p95_vs_control"]
+    fine = paired(100)
+    finding = only(criterion, left(fine, arm, range(20)), control="off")
+    rest = only(criterion, [s for s in fine if s.index >= 20], control="off")
+    assert (finding.outcome, finding.n) == (Outcome.PASS, 90)
+    assert (finding.estimate, finding.interval) == (rest.estimate, rest.interval)
+    assert f"clients that left before: {words}" in finding.reason
+    assert "clients" not in rest.reason
+
+
+def test_a_comparison_of_nobody_who_stayed_is_inconclusive() -> None:
+    criterion = policy().criteria["ttft_p95_vs_control"]
+    finding = only(criterion, left(paired(10), "control", range(20)), control="off")
+    assert finding.outcome is Outcome.INCONCLUSIVE
+    assert "in each of 10 pairs a client left before its time could be told" in finding.reason
+
+
+def test_a_comparison_keeps_who_left_after_the_first_token() -> None:
+    criterion = policy().criteria["ttft_p95_vs_control"]
+    fine = paired(100)
+    some = [replace(s, outcome=Ended.CANCELLED) if s.index < 20 else s for s in fine]
+    kept, all_of_them = only(criterion, some, control="off"), only(criterion, fine, control="off")
+    assert kept.reason == all_of_them.reason
+    latency = policy().criteria["latency_p95_vs_control"]
+    assert only(latency, some, control="off").n == 90
+
+
 def test_a_ceiling_over_no_request_has_no_data() -> None:
     assert only(TTFT, ()).outcome is Outcome.NO_DATA
 
@@ -119,9 +199,8 @@ def test_groups_keep_models_flag_sets_and_controls_apart() -> None:
     assert len(grouped([one, *others, replace(one, id="same")])) == 4
 
 
-@pytest.mark.parametrize("kind", [Kind.FLOOR, Kind.IMPROVEMENT, Kind.CHAOS])
-def test_kinds_without_a_judge_are_known(kind: Kind) -> None:
-    criterion = replace(TTFT, kind=kind)
+def test_a_kind_that_does_not_measure_this_has_no_judge() -> None:
+    criterion = replace(TTFT, kind=Kind.INVARIANT)
     assert not judgeable(criterion)
     (group,) = grouped([measurement("t", ["ttft_p95_ms"], samples=traffic(3))])
     with pytest.raises(ValueError, match="has no judge of groups"):
@@ -138,8 +217,16 @@ def test_live_evidence_has_no_judge_yet() -> None:
     [(k, m) for k, measures in JUDGED.items() for m in measures if m is not Measure.ATTEMPTS],
 )
 def test_every_kind_that_is_listed_as_judged_has_a_judge(kind: Kind, measure: Measure) -> None:
-    criterion = replace(TTFT, kind=kind, measure=measure, margin=1.25)
-    assert only(criterion, paired(10), control="off").outcome in tuple(Outcome)
+    criterion = replace(TTFT, kind=kind, measure=measure, margin=1.25, min_samples=10**6)
+    (group,) = grouped([measurement("t", [criterion.id], "all", "off", samples=paired(10))])
+    found = list(assess(criterion, group))
+    assert found
+    assert Outcome.PASS not in {finding.outcome for finding in found}
+
+
+def test_what_is_listed_as_judged_is_what_has_a_judge_of_groups() -> None:
+    listed = {(k, m) for k, measures in JUDGED.items() for m in measures}
+    assert listed - {(Kind.INVARIANT, Measure.ATTEMPTS)} == set(JUDGES)
 
 
 def test_no_outcome_at_all_is_no_data() -> None:

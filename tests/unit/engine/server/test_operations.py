@@ -36,7 +36,7 @@ def test_the_document_names_exactly_the_routes_that_are_served(make_bench: Any) 
     bench = make_bench()
     served = [
         f"{method} {route.path}"
-        for route in bench.app.routes
+        for route in bench.app.rest.routes
         for method in route.methods - {"HEAD"}
     ]
     assert served == told_routes(document(bench))

@@ -11,11 +11,14 @@ from pytest_phase5.load.building import (
     MOST_REQUESTS,
     WARM_UP,
     Setting,
+    check_sendable,
+    count_plans,
     pieces,
     planned_rate,
     plans_of,
 )
 from pytest_phase5.load.curves import Curve, constant, ramp, spike
+from pytest_phase5.load.plan import DRIVERS, Driver, Fleet
 from pytest_phase5.load.profiles import PROFILES, Closed, Part, ProfileError, TimesExpected
 
 SETTING = Setting(url="http://127.0.0.1:1", expected_load=50)
@@ -67,11 +70,35 @@ def test_pieces_follow_each_other_and_are_the_whole_load(curve: Curve, most: int
 
 
 def test_a_soak_comes_in_pieces_with_requests_of_their_own() -> None:
-    plans = list(plans_of(PROFILES["soak"].parts[0], replace(SETTING, time_scale=0.3)))
-    assert len(plans) > 1
+    (part,), setting = PROFILES["soak"].parts, replace(SETTING, time_scale=0.3)
+    plans = list(plans_of(part, setting))
+    assert len(plans) == count_plans(part, setting) > 1
     assert all(plan.measured < 1.1 * MOST_REQUESTS for plan in plans)
     first, second = (plan.blocks[1].requests[0] for plan in plans[:2])
     assert first.body["messages"] != second.body["messages"]
+
+
+def test_a_fleet_shares_the_sending_of_every_run_of_a_part() -> None:
+    fleet = Fleet(workers=2, bind="*", port=7)
+    setting = replace(SETTING, driver="locust", fleet=fleet, time_scale=0.3)
+    check_sendable(PROFILES["soak"], setting)
+    plans = list(plans_of(PROFILES["soak"].parts[0], setting))
+    assert len(plans) > 1
+    assert {(plan.driver, plan.fleet) for plan in plans} == {("locust", fleet)}
+
+
+@pytest.mark.parametrize("name", PROFILES)
+@pytest.mark.parametrize("driver", DRIVERS)
+@pytest.mark.parametrize("fleet", [Fleet(), Fleet(processes=2), Fleet(workers=1)])
+def test_what_is_not_refused_can_be_built(name: str, driver: Driver, fleet: Fleet) -> None:
+    setting = replace(SETTING, driver=driver, fleet=fleet, time_scale=0.001)
+    try:
+        check_sendable(PROFILES[name], setting)
+    except ProfileError as refusal:
+        assert "allowed: " in str(refusal)  # noqa: PT017 - both ends are right, by the profile
+        return
+    for part in PROFILES[name].parts:
+        assert list(plans_of(part, replace(setting, driver=part.driver or driver)))
 
 
 def test_twice_the_expected_load_needs_one() -> None:

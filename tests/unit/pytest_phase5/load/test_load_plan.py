@@ -7,15 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_phase5.load.curves import constant, spike, steps
-from pytest_phase5.load.plan import (
-    Block,
-    LeaveAfter,
-    Plan,
-    Request,
-    lag_limit,
-    read_plan,
-    write_plan,
-)
+from pytest_phase5.load.plan import Block, LeaveAfter, Plan, Request, lag_limit
+from pytest_phase5.load.plan_file import read_plan, write_plan
 from pytest_phase5.load.plans import interleaved, open_loop, streams
 from pytest_phase5.load.shaped import along, stepped
 from pytest_phase5.load.steps import StopRule

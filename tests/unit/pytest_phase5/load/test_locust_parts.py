@@ -32,7 +32,8 @@ from pytest_phase5.load.locust_driver.parts import (
     write_part,
 )
 from pytest_phase5.load.locust_driver.results import ProgressSum, merge, tail
-from pytest_phase5.load.plan import Fleet, Plan, read_plan, write_plan
+from pytest_phase5.load.plan import Fleet, Plan
+from pytest_phase5.load.plan_file import read_plan, write_plan
 from pytest_phase5.load.plans import interleaved, open_loop
 from pytest_phase5.load.progress import Progress, write_progress
 from pytest_phase5.load.self_check import load_of
@@ -154,7 +155,7 @@ def test_a_master_of_workers_elsewhere_listens_where_it_was_told() -> None:
 @pytest.mark.parametrize(("bind", "host"), [("*", "MASTER"), ("10.0.0.1", "10.0.0.1")])
 def test_the_invitation_names_the_master(bind: str, host: str) -> None:
     said = invitation(Fleet(workers=2, bind=bind, port=99))
-    assert said == f"python -P -m pytest_phase5.load.locust_driver worker {host}:99"
+    assert said == f"phase5 load worker {host}:99"
 
 
 def test_locust_hears_nothing_but_the_plan(tmp_path: Path) -> None:

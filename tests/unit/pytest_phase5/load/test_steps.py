@@ -59,6 +59,23 @@ def test_clients_that_left_were_not_offered() -> None:
     assert RULE.broken([]) is None
 
 
+@pytest.mark.parametrize(
+    ("changes", "counts"),
+    [
+        ({"first_token": None, "end": 1.5}, False),
+        ({"first_token": None, "end": 1.51}, True),
+        ({"first_token": 1.51, "end": 1.6}, True),
+        ({"first_token": 1.2, "end": 9.0}, False),
+    ],
+)
+def test_who_left_after_a_wait_beyond_the_limit_was_not_answered_well(
+    changes: dict[str, Any], *, counts: bool
+) -> None:
+    left = sample(Outcome.CANCELLED, **changes)
+    assert (RULE.broken([OK] * 8 + [left] * 2) is not None) == counts
+    assert StopRule().broken([OK] + [left] * 9) is None
+
+
 @given(
     good=st.integers(0, 50),
     bad=st.lists(st.sampled_from([o for o in Outcome if o is not Outcome.OK]), max_size=50),
