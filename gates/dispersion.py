@@ -61,21 +61,24 @@ class Dispersion:
         closes = np.flatnonzero(np.diff(passed // BLOCK))
         moments = self._close(totals[closes + 1])
         starts = np.flatnonzero(np.diff(hours, prepend=self.hour))
+        self.treated, self.total = float(passed[-1]), totals[-1]
+        if not len(starts):
+            return np.full(len(hours), self.effect)
         known = moments[np.searchsorted(closes, starts)]
         effects = np.concatenate(([self.effect], _effects(known, self.start, self.binomial)))
         self.hour, self.effect = int(hours[-1]), float(effects[-1])
-        self.treated, self.total = float(passed[-1]), totals[-1]
         return np.repeat(effects, np.diff(starts, prepend=0, append=len(hours)))
 
     def _close(self, totals: Array) -> Array:
         """Take whole blocks in; the moments before the first and after each of them."""
+        if not len(totals):
+            return self.moments[None]
         blocks = np.diff(totals, axis=0, prepend=self.closed[None])
         (u, v), (earlier_u, earlier_v) = blocks.T, np.vstack((self.last, blocks))[:-1].T
         new = (u * u, u * v, v * v, u * earlier_u, u * earlier_v + v * earlier_u, v * earlier_v)
         rows = np.column_stack((*new, u, v, np.ones_like(u)))
         moments = np.cumsum(np.vstack((self.moments, rows)), axis=0)
-        if len(totals):
-            self.closed, self.last, self.moments = totals[-1], blocks[-1], moments[-1]
+        self.closed, self.last, self.moments = totals[-1], blocks[-1], moments[-1]
         return moments
 
 

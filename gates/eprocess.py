@@ -146,6 +146,8 @@ class Restarted:
     first: Array = field(init=False)
     starts: Array = field(init=False)
     effects: Array = field(init=False)
+    lowest: Array = field(init=False)  #: of the starts, by alternative
+    least: float = field(init=False)  #: of the effects
 
     def __post_init__(self) -> None:
         self._renew()
@@ -155,6 +157,8 @@ class Restarted:
         self.first = np.zeros(self.alternatives)
         self.starts = np.zeros((0, self.alternatives))
         self.effects = np.zeros(0)
+        self.lowest = np.full(self.alternatives, np.inf)
+        self.least = np.inf
 
     def fold(self, hours: Numbers, increments: Array, effect: Array) -> Flags:
         """Add minutes; tells at which of them the evidence stands at 1/alpha or over.
@@ -164,29 +168,44 @@ class Restarted:
             increments: of each minute and alternative.
             effect: the design effect of each minute, known at the start of its hour.
         """
-        crossed = np.zeros(len(hours), dtype=np.bool_)
-        periods = hours // self.hours
-        for period in np.unique(periods):
-            if period != self.hour // self.hours:
-                self._renew()
-            inside = np.flatnonzero(periods == period)
-            part = slice(inside[0], inside[-1] + 1)
-            crossed[part] = self._period(hours[part], increments[part], effect[part])
-            self.hour = int(hours[inside[-1]])
-        return crossed
+        period = int(hours[0]) // self.hours
+        if period != self.hour // self.hours:
+            self._renew()
+        inside = int(np.searchsorted(hours, (period + 1) * self.hours))
+        crossed = self._period(hours[:inside], increments[:inside], effect[:inside])
+        self.hour = int(hours[inside - 1])
+        if inside == len(hours):
+            return crossed
+        return np.concatenate(
+            (crossed, self.fold(hours[inside:], increments[inside:], effect[inside:]))
+        )
 
     def _period(self, hours: Numbers, increments: Array, effect: Array) -> Flags:
         totals = _running(self.totals, increments)
         first = _running(self.first, increments / effect[:, None])
-        before = np.concatenate(([self.hour], hours[:-1]))
         # Hour 0 of a period has the first process; every later hour brings another.
-        new = np.flatnonzero((hours != before) & (hours % self.hours != 0))
+        new = np.flatnonzero((np.diff(hours, prepend=self.hour) != 0) & (hours % self.hours != 0))
         known = len(self.starts)
-        self.starts = np.concatenate((self.starts, totals[new]))
-        self.effects = np.concatenate((self.effects, effect[new]))
+        if len(new):
+            self.starts = np.concatenate((self.starts, totals[new]))
+            self.effects = np.concatenate((self.effects, effect[new]))
+            self.lowest = np.minimum(self.lowest, totals[new].min(axis=0))
+            self.least = min(self.least, float(effect[new].min()))
         self.totals, self.first = totals[-1], first[-1]
+        if self._far(totals[1:], first[1:]):
+            return np.zeros(len(hours), dtype=np.bool_)
         begun = np.concatenate((np.zeros(known, dtype=np.int64), new))
         return self._crossed(totals[1:], first[1:], _Begun(begun, self.starts, self.effects))
+
+    def _far(self, totals: Array, first: Array) -> bool:
+        """Whether not even the best restart could have crossed, seen from afar: cheap, and rough.
+
+        The weights sum to 1 at most, so where no process reaches the threshold, no sum does.
+        """
+        highest = first.max()
+        if len(self.starts):
+            highest = max(highest, (totals.max(axis=0) - self.lowest).max() / self.least)
+        return bool(highest < self.threshold - _SLACK)
 
     def _crossed(self, totals: Array, first: Array, begun: "_Begun") -> Flags:
         """Where the evidence crosses; whole stretches in which it cannot are skipped.

@@ -9,7 +9,8 @@ is a regularised incomplete beta function.
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import ceil, exp, inf, lgamma, log, log1p
+from math import ceil, exp, inf, lgamma, log, log1p, sqrt
+from statistics import NormalDist
 from typing import Final
 
 #: Relative accuracy of the continued fraction; a tail is then right to about 12 digits.
@@ -18,6 +19,10 @@ _EPSILON: Final = 1e-15
 _MOST_STEPS: Final = 100_000
 #: Bisection steps: a bound is known to 2^-60.
 _STEPS: Final = 60
+#: A level is known to this share of itself: more digits than are stated.
+_CLOSE: Final = 1e-10
+#: Where nothing is known of the lower end, a bracket is cut this far from the upper one.
+_SHORT: Final = 0.25
 #: No answer is sought beyond this many further requests.
 _MOST_NEEDED: Final = 10**9
 
@@ -55,8 +60,13 @@ def rate_interval(bad: int, n: int, confidence: float) -> Interval:
     if n == 0:
         return Interval(0.0, 1.0)
     alpha = 1 - confidence
-    low = _crossing(lambda rate: at_least(bad, n, rate) > alpha) if bad else 0.0
-    high = _crossing(lambda rate: at_most(bad, n, rate) <= alpha) if bad < n else 1.0
+    share, low, high = bad / n, 0.0, 1.0
+    usual = NormalDist().inv_cdf(confidence) * sqrt(share * (1 - share) / n)
+    if bad:
+        low = _level(lambda rate: at_least(bad, n, rate) / alpha, share, share - usual)
+    if bad < n:  # by the share of good ones, whose tail rises
+        good = 1 - share
+        high = 1 - _level(lambda rate: at_most(bad, n, 1 - rate) / alpha, good, good - usual)
     return Interval(low, high)
 
 
@@ -136,6 +146,36 @@ def _crossing(beyond: Callable[[float], bool]) -> float:
     for _ in range(_STEPS):
         middle = (low + high) / 2
         low, high = (low, middle) if beyond(middle) else (middle, high)
+    return high
+
+
+def _level(tail: Callable[[float], float], above: float, near: float) -> float:
+    """Where a rising tail is 1, by false position (the Illinois rule) on its logarithm.
+
+    A month of a busy fleet has millions of requests, and a tail takes its time then: ten of
+    them do where bisection needs sixty.
+
+    Args:
+        tail: of a rate, rising.
+        above: a rate at which it is over 1.
+        near: the level by the normal approximation, if that is any good.
+    """
+    low, high = 0.0, above
+    at_low, at_high = -inf, log(tail(high))
+    guess, step = near, 0.0
+    while high - low > _CLOSE * high:
+        if not low < guess < high:
+            # Nearer to the upper end, by which the tail is known to rise steeply.
+            guess = high - (high - low) * _SHORT
+        value = tail(guess)
+        at_guess = log(value) if value > 0 else -inf
+        if at_guess > 0:
+            at_low = at_low / 2 if step > 0 else at_low
+            high, at_high, step = guess, at_guess, 1.0
+        else:
+            at_high = at_high / 2 if step < 0 else at_high
+            low, at_low, step = guess, at_guess, -1.0
+        guess = (low * at_high - high * at_low) / (at_high - at_low) if at_low > -inf else low
     return high
 
 
