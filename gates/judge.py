@@ -19,7 +19,7 @@ from gates.groups import about, grouped, treatment_flags
 from gates.kinds import assess, judgeable
 from gates.ledger_file import Ledger
 from gates.live_evidence import LiveEvidence
-from gates.planned import Session, session_of
+from gates.planned import Session, beside, session_of
 from gates.provenance import Origin, doubts, flaws
 from gates.rows import (
     Judged,
@@ -192,7 +192,7 @@ class _Known:
                 given.append("is there twice")
             complaints += (_complaint(criterion, measurement, reason) for reason in given)
             if not given:
-                sound[measurement.id] = _beside(measurement, case.session)
+                sound[measurement.id] = beside(measurement, case.session)
         return cls(tuple(m for m, _ in measured), tuple(sound.values()), tuple(complaints))
 
 
@@ -296,10 +296,3 @@ def _of_items(criterion: Criterion, session: Session, known: _Known) -> Iterator
                 reason=f"{criterion.id}: {item.id}: {problem}",
                 absent=item.skipped and item.id not in wrote,
             )
-
-
-def _beside(measurement: Measurement, session: Session) -> Measurement:
-    """A measurement shared the machine with every worker of its session."""
-    if measurement.run != session.run:
-        return measurement
-    return replace(measurement, workers=max(measurement.workers, session.workers))
