@@ -67,12 +67,15 @@ def study(
         tick: told after each task how many of how many runs are done; nobody by default.
 
     Raises:
-        ValueError: when no scenario has such a name.
+        ValueError: when no scenario has such a name, or the policy lacks what one demands.
     """
     chosen = [(i, s) for i, s in enumerate(SCENARIOS) if only.lower() in s.name.lower()]
     if not chosen:
         names = "; ".join(s.name for s in SCENARIOS)
         raise ValueError(f"no scenario is called {only!r}; allowed is a part of: {names}")
+    lacking = {name for _, s in chosen for name in s.demands} - set(policy.criteria)
+    if lacking:
+        raise ValueError(f"the policy lacks the criteria {', '.join(sorted(lacking))}")
     wanted = {i: _shortened(s) if fast else s for i, s in chosen}
     ended = _all(wanted, policy, seed, jobs, tick)
     return [measured(scenario, ended[i]) for i, scenario in wanted.items()]

@@ -1,6 +1,7 @@
 import itertools
 from dataclasses import replace
 from datetime import timedelta
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -391,3 +392,16 @@ def test_a_flag_that_is_assigned_by_blocks_is_judged_by_pairs_of_blocks() -> Non
 def test_one_block_is_one_observation_however_many_requests_it_has() -> None:
     few_blocks = by_block(4, (0.9, 0.0), 3)
     assert not any(f.attributed for f in judged(BESIDE, few_blocks, header=BLOCKS))
+
+
+@settings(max_examples=15)
+@given(st.integers(0, 1_000), st.lists(st.integers(1, 59), max_size=8))
+def test_blocks_say_the_same_however_they_were_polled(seed: int, cuts: list[int]) -> None:
+    told = by_block(12, (0.2, 0.03), seed)
+    at_once = folded(Ledger(header=BLOCKS, rows=tuple(told)), EVERY, CANARY)
+    polled = LiveFold.of(BLOCKS, EVERY, CANARY)
+    for begin, end in pairwise(sorted({0, 60, *cuts})):
+        polled.extend(told[begin:end])
+    now = just_after(told)
+    for criterion in EVERY:
+        assert at_once.findings(criterion, now) == polled.findings(criterion, now)

@@ -11,7 +11,7 @@ from gates.policy import load_policy
 from gates.simulation.cli import Options, simulate
 from gates.simulation.operate import Ended, run
 from gates.simulation.scenarios import ONE, SCENARIOS, Counts, Scenario, crossed
-from gates.simulation.study import Standing, measured
+from gates.simulation.study import Standing, measured, study
 from gates.simulation.traffic import MODELS, Change, traffic
 from gates.verdict import Decision
 
@@ -108,3 +108,9 @@ def test_the_command_prints_one_object_and_draws_one_picture(
 def test_a_name_that_no_scenario_has_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert simulate(Options(only="nonsense")) == 2
     assert "no scenario is called 'nonsense'" in capsys.readouterr().err
+
+
+def test_a_policy_without_the_criteria_that_a_scenario_demands_is_refused() -> None:
+    bare = replace(POLICY, criteria={"error_rate": POLICY.criteria["error_rate"]})
+    with pytest.raises(ValueError, match="lacks the criteria live_crashes, live_error_rate"):
+        study(bare, seed=0, only="healthy")
