@@ -60,10 +60,10 @@ class Dispersion:
         totals = np.cumsum(np.vstack((self.total, np.column_stack((u, v)))), axis=0)
         closes = np.flatnonzero(np.diff(passed // BLOCK))
         moments = self._close(totals[closes + 1])
-        starts = np.flatnonzero(np.diff(hours, prepend=self.hour))
         self.treated, self.total = float(passed[-1]), totals[-1]
-        if not len(starts):
+        if hours[-1] == self.hour:
             return np.full(len(hours), self.effect)
+        starts = np.flatnonzero(np.diff(hours, prepend=self.hour))
         known = moments[np.searchsorted(closes, starts)]
         effects = np.concatenate(([self.effect], _effects(known, self.start, self.binomial)))
         self.hour, self.effect = int(hours[-1]), float(effects[-1])

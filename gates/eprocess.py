@@ -183,19 +183,25 @@ class Restarted:
     def _period(self, hours: Numbers, increments: Array, effect: Array) -> Flags:
         totals = _running(self.totals, increments)
         first = _running(self.first, increments / effect[:, None])
-        # Hour 0 of a period has the first process; every later hour brings another.
-        new = np.flatnonzero((np.diff(hours, prepend=self.hour) != 0) & (hours % self.hours != 0))
-        known = len(self.starts)
-        if len(new):
-            self.starts = np.concatenate((self.starts, totals[new]))
-            self.effects = np.concatenate((self.effects, effect[new]))
-            self.lowest = np.minimum(self.lowest, totals[new].min(axis=0))
-            self.least = min(self.least, float(effect[new].min()))
+        known, new = len(self.starts), np.zeros(0, dtype=np.int64)
+        if hours[-1] != self.hour:
+            new = self._begin(hours, totals, effect)
         self.totals, self.first = totals[-1], first[-1]
         if self._far(totals[1:], first[1:]):
             return np.zeros(len(hours), dtype=np.bool_)
         begun = np.concatenate((np.zeros(known, dtype=np.int64), new))
         return self._crossed(totals[1:], first[1:], _Begun(begun, self.starts, self.effects))
+
+    def _begin(self, hours: Numbers, totals: Array, effect: Array) -> Numbers:
+        """Start a process with each new hour; the minutes with which they start."""
+        # Hour 0 of a period has the first process; every later hour brings another.
+        new = np.flatnonzero((np.diff(hours, prepend=self.hour) != 0) & (hours % self.hours != 0))
+        if len(new):
+            self.starts = np.concatenate((self.starts, totals[new]))
+            self.effects = np.concatenate((self.effects, effect[new]))
+            self.lowest = np.minimum(self.lowest, totals[new].min(axis=0))
+            self.least = min(self.least, float(effect[new].min()))
+        return new
 
     def _far(self, totals: Array, first: Array) -> bool:
         """Whether not even the best restart could have crossed, seen from afar: cheap, and rough.
