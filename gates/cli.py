@@ -35,7 +35,7 @@ def judge_folder(folder: Path, *, config: Path | None = None, as_json: bool = Fa
         policy = policy_beside(config)
         configuration = load_config(config or packaged("runtime.yaml"))
     except ConfigError as error:
-        return _refuse(str(error), USAGE, as_json=as_json)
+        return refuse(str(error), USAGE, as_json=as_json)
     evidence = read_folder(folder)
     verdict = judge(policy, evidence, request_for(folder, evidence, configuration, _now()))
     if folder.is_dir():
@@ -51,11 +51,11 @@ def verify(path: Path, *, config: Path | None = None, as_json: bool = False) -> 
         verdict = from_json(text, path.name)
         differences = recompute(path.parent, verdict, policy_beside(config))
     except ConfigError as error:
-        return _refuse(str(error), USAGE, as_json=as_json)
+        return refuse(str(error), USAGE, as_json=as_json)
     except OSError as error:
-        return _refuse(f"{path}: cannot be verified: {error.strerror}", ERROR, as_json=as_json)
+        return refuse(f"{path}: cannot be verified: {error.strerror}", ERROR, as_json=as_json)
     except (ValueError, KeyError, TypeError, EvidenceError) as error:
-        return _refuse(f"{path}: cannot be verified: {error}", ERROR, as_json=as_json)
+        return refuse(f"{path}: cannot be verified: {error}", ERROR, as_json=as_json)
     if not differences and text != to_json(verdict):
         differences = ["the text is not canonical"]
     _report(verdict, digest(text), differences, as_json=as_json)
@@ -68,8 +68,13 @@ def policy_beside(config: Path | None) -> Policy:
     Raises:
         ConfigError: when it cannot serve.
     """
+    return load_policy(policy_file(config))
+
+
+def policy_file(config: Path | None) -> Path:
+    """The file that `policy_beside` reads."""
     beside = config.with_name(_POLICY) if config else None
-    return load_policy(beside if beside and beside.exists() else None)
+    return beside if beside and beside.exists() else packaged(_POLICY)
 
 
 def _report(verdict: Verdict, sha256: str, differences: list[str], *, as_json: bool) -> None:
@@ -92,7 +97,8 @@ def _report(verdict: Verdict, sha256: str, differences: list[str], *, as_json: b
 
 def _lines(verdict: Verdict) -> Iterable[str]:
     for row in verdict.criteria:
-        yield f"{'waived' if row.waived else row.outcome.value:<12}  {row.reason}"
+        stretch = "" if row.stretch is None else f"; stretch goal: {row.stretch.value}"
+        yield f"{'waived' if row.waived else row.outcome.value:<12}  {row.reason}{stretch}"
     for flag, decision in verdict.flags.items():
         yield f"{decision.value:<12}  {flag}"
     yield f"verdict: {verdict.verdict.value}{' (dry run)' if verdict.dry_run else ''}"
@@ -102,7 +108,8 @@ def _expired(verdict: Verdict) -> bool:
     return _now() >= datetime.fromisoformat(verdict.expires)
 
 
-def _refuse(message: str, status: int, *, as_json: bool) -> int:
+def refuse(message: str, status: int, *, as_json: bool) -> int:
+    """Say what cannot be done, on standard error, and return a status."""
     if as_json:
         _say(json.dumps({"error": message}))
     sys.stderr.write(f"{message}\n")

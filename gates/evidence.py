@@ -14,6 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
+from gates.journal import Journal, journal_from_row, journal_row
 from gates.samples import Sample, from_row, to_row
 from gates.usage import Usage, usage_from_row, usage_row
 
@@ -22,6 +23,10 @@ FOOTER_SCHEMA: Final = "phase5.evidence.end/1"
 EVIDENCE_DIR: Final = "evidence"
 ATTEMPTS_FILE: Final = "attempts.jsonl"
 VERDICT_FILE: Final = "verdict.json"
+
+#: How the items of load runs and of other programs' reports are named.
+LOAD_ITEM: Final = "load::"
+REPORT_ITEM: Final = "junit::"
 
 
 #: What reading a file of the wrong form can raise.
@@ -67,7 +72,8 @@ class Measurement:
     `arms` maps `treatment` and, in a comparison, `control` to the engine that served it.
     `criteria` are the ids that the test declared. `valid` is false, with a reason, when the
     generator could not keep up or the run was cut short. `time_scale` is the share of its
-    full length that a load profile ran for.
+    full length that a load profile ran for. `commit` is the build that a report of another
+    program is about, which has no engine to say so; files of our own have none.
     """
 
     run: str
@@ -80,11 +86,13 @@ class Measurement:
     samples: tuple[Sample, ...] = ()
     checks: tuple[Check, ...] = ()
     usage: tuple[Usage, ...] = ()
+    journals: tuple[Journal, ...] = ()
     valid: bool = True
     invalid_reason: str = ""
     workers: int = 1  #: pytest workers on this machine; timing needs exactly one
     profile: str = ""  #: the load profile, where one ran
     time_scale: float = 1.0
+    commit: str = ""
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
 
@@ -94,6 +102,7 @@ def write_measurement(folder: Path, measurement: Measurement) -> Path:
     rows = [json.dumps({"sample": to_row(s)}, separators=(",", ":")) for s in measurement.samples]
     rows += [json.dumps({"check": asdict(c)}, separators=(",", ":")) for c in measurement.checks]
     rows += [json.dumps({"usage": usage_row(u)}, separators=(",", ":")) for u in measurement.usage]
+    rows += [json.dumps({"journal": journal_row(j)}) for j in measurement.journals]
     footer = {
         "schema": FOOTER_SCHEMA,
         "id": measurement.id,
@@ -164,6 +173,9 @@ def _check_frame(path: Path, header: Any, footer: Any, rows: list[str]) -> None:
         raise EvidenceError(f"{path.name}: rows were altered: the digest differs")
 
 
+#: Rows that are no samples.
+_OTHERS: Final = frozenset({"check", "usage", "journal"})
+
 #: Exact types: `"false"` is no boolean, and a yes that is none would pass for one.
 _HEADER_TYPES: Final[Mapping[str, type]] = {
     **dict.fromkeys(("id", "run", "item", "machine", "created", "invalid_reason", "profile"), str),
@@ -191,11 +203,10 @@ def _from_parts(header: dict[str, Any], rows: list[dict[str, Any]]) -> Measureme
         workers=header["workers"],
         profile=header["profile"],
         time_scale=header["time_scale"],
-        samples=tuple(
-            from_row(row["sample"]) for row in rows if not {"check", "usage"} & row.keys()
-        ),
+        samples=tuple(from_row(row["sample"]) for row in rows if not _OTHERS & row.keys()),
         checks=tuple(_check(row["check"]) for row in rows if "check" in row),
         usage=tuple(usage_from_row(row["usage"]) for row in rows if "usage" in row),
+        journals=tuple(journal_from_row(row["journal"]) for row in rows if "journal" in row),
     )
 
 

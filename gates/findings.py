@@ -1,15 +1,21 @@
 """A finding: what one group, or one thing that is missing, says about a criterion."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from engine.core.flags import FlagSet
-from gates.criteria import Criterion, Outcome
+from gates.criteria import HIGHER, Criterion, Kind, Outcome
+from gates.evidence import REPORT_ITEM
 from gates.groups import Group
 from gates.statistics import Interval
 from gates.text import grouped_digits
 
-_RELATIONS: Final = {Outcome.FAIL: ">", Outcome.PASS: "<="}
+_LOWER: Final = {Outcome.FAIL: ">", Outcome.PASS: "<="}
+_HIGHER: Final = {Outcome.FAIL: "<", Outcome.PASS: ">="}
+
+#: Writes a number, or the two ends of an interval.
+Show = Callable[..., str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,9 +34,88 @@ class Finding:
     absent: bool = False  #: nothing was planned, or all was skipped: a waiver may answer for it
 
 
-def relation(outcome: Outcome) -> str:
+def compared(
+    criterion: Criterion,
+    group: Group,
+    outcome: Outcome,
+    show: Show,
+    *,
+    estimate: float | None,
+    interval: Interval,
+    limit: float,
+    n: int,
+    seen: str = "",
+    bounds: str | None = None,
+    of: str = "",
+    blame: str = "",
+    needs: int | None = None,
+    attributed: bool = False,
+) -> Finding:
+    """A finding that holds a number against a limit, in the words of every other such one.
+
+    Args:
+        criterion: the demand.
+        group: what was measured.
+        outcome: how it turned out.
+        show: writes numbers of this kind.
+        estimate: the number; None where there is none.
+        interval: its bounds.
+        limit: what it is held against, in the unit of the estimate.
+        n: observations.
+        seen: words for the estimate (default: as `show` writes it).
+        bounds: words for an interval that is no statement of confidence; may be empty.
+        of: what follows the number of observations.
+        blame: words on whose doing it is.
+        needs: further observations that would tell.
+        attributed: whether it is broken by the treatment.
+    """
+    if bounds is None:
+        bounds = span(criterion, show(interval.low, interval.high))
+    told = f"{bounds}, n={grouped_digits(n)}{of}" if bounds else f"n={grouped_digits(n)}{of}"
+    words = seen or ("of no request" if estimate is None else show(estimate))
+    return Finding(
+        outcome=outcome,
+        reason=(
+            f"{criterion.id} {words} {relation(criterion, outcome)} {show(limit)} "
+            f"({told}, {where(group)}){blame}{asks(needs)}"
+        ),
+        flags=group.flags,
+        estimate=estimate,
+        interval=interval,
+        limit=limit,
+        n=n,
+        needs=needs,
+        attributed=attributed,
+    )
+
+
+def plain(
+    criterion: Criterion, group: Group, outcome: Outcome, words: str, **fields: Any
+) -> Finding:
+    """A finding in words alone: what stands in the way of a number."""
+    reason = f"{criterion.id}: {words} ({where(group)})"
+    return Finding(outcome=outcome, reason=reason, flags=group.flags, **fields)
+
+
+def standing(criterion: Criterion, interval: Interval, limit: float, n: int) -> Outcome:
+    """How an interval stands to a limit: beyond it, on its good side, or across it.
+
+    A failure needs no least number of observations: its bound holds for any. An improvement
+    that may be none is none.
+    """
+    if criterion.measure in HIGHER:
+        interval, limit = Interval(-interval.high, -interval.low), -limit
+    if interval.low > limit:
+        return Outcome.FAIL
+    strict = criterion.kind is Kind.IMPROVEMENT
+    met = interval.high < limit if strict else interval.high <= limit
+    return Outcome.PASS if met and n >= criterion.min_samples else Outcome.INCONCLUSIVE
+
+
+def relation(criterion: Criterion, outcome: Outcome) -> str:
     """How an estimate stands to its limit."""
-    return _RELATIONS.get(outcome, "not shown to be <=")
+    signs = _HIGHER if criterion.measure in HIGHER else _LOWER
+    return signs.get(outcome, f"not shown to be {signs[Outcome.PASS]}")
 
 
 def span(criterion: Criterion, text: str) -> str:
@@ -39,7 +124,9 @@ def span(criterion: Criterion, text: str) -> str:
 
 
 def where(group: Group) -> str:
-    """The flag set and the model of a group."""
+    """The flag set and the model of a group; of a report of another program, its name."""
+    if group.item.startswith(REPORT_ITEM):
+        return group.item
     return f"flags={group.flag_set}" + (f", model={group.model}" if group.model else "")
 
 

@@ -29,18 +29,22 @@ def request_for(folder: Path, evidence: Evidence, config: Config, now: datetime)
         stage=stage,
         transitions={flag: step or into for flag, step in doors.items()},
         now=now,
-        subject=subject_of(evidence.measurements, config, flags),
+        subject=subject_of(evidence.measurements, config, flags, session.run),
         # A flag that stands elsewhere by now cannot go through this door.
         dry_run=session.dry_run or None in doors.values(),
-        environment={"system": platform.platform(), "python": platform.python_version()},
+        environment={
+            "machine": machine_of(evidence.measurements, session.run),
+            "system": platform.platform(),
+            "python": platform.python_version(),
+        },
     )
 
 
 def subject_of(
-    measurements: Iterable[Measurement], config: Config, flags: Iterable[str]
+    measurements: Iterable[Measurement], config: Config, flags: Iterable[str], run: str
 ) -> Subject:
-    """The build that was measured first; any other one then shows as a stranger."""
-    ordered = sorted(measurements, key=lambda m: (m.created, m.id))
+    """The build that a run measured first; any other one then shows as a stranger."""
+    ordered = _own_first(measurements, run)
     engines = [engine for m in ordered for _, engine in sorted(m.arms.items())]
     first = engines[0] if engines else None
     models: dict[str, str] = {}
@@ -53,6 +57,16 @@ def subject_of(
         epochs={flag: config.phase4_rollout.flag(flag).epoch for flag in flags},
         models=models,
     )
+
+
+def machine_of(measurements: Iterable[Measurement], run: str) -> str:
+    """The class of the machine that a run measured on first; empty when it measured nothing."""
+    return next((m.machine for m in _own_first(measurements, run) if m.run == run), "")
+
+
+def _own_first(measurements: Iterable[Measurement], run: str) -> list[Measurement]:
+    """What was given from elsewhere may be older, and is still the guest."""
+    return sorted(measurements, key=lambda m: (m.run != run, m.created, m.id))
 
 
 def _verdict(path: Path) -> Verdict | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from engine.core.flags import FlagSet, FlagSetError, parse_flag_set
 from gates.criteria import Criterion, Measure
-from gates.evidence import Check, Measurement
+from gates.evidence import REPORT_ITEM, Check, Measurement
 from gates.samples import Outcome, Sample
 
 TREATMENT = "treatment"
@@ -85,6 +85,16 @@ def error_counts(samples: Iterable[Sample]) -> Counts:
     return Counts(sum(end in _ERRORS for end in ends), len(ends))
 
 
+def hit_counts(samples: Iterable[Sample]) -> Counts | None:
+    """Requests that found a part of their prompt read before (`bad`), of those that ended well.
+
+    None where none says: an engine without a figure has not missed.
+    """
+    told = [s.cached_tokens for s in samples if s.outcome is Outcome.OK]
+    known = [cached for cached in told if cached is not None]
+    return Counts(sum(cached > 0 for cached in known), len(told)) if known else None
+
+
 def lost_counts(samples: Iterable[Sample]) -> Counts:
     """Streams that were sent and neither ended nor were left by the client on purpose."""
     sent = [sample for sample in samples if sample.sent is not None]
@@ -124,9 +134,10 @@ def in_order(samples: Iterable[Sample]) -> list[Sample]:
     return sorted(samples, key=lambda sample: (sample.block, sample.index))
 
 
-def declared(criterion: Criterion, measurements: Iterable[Measurement]) -> list[Measurement]:
-    """The measurements that say that they are about a criterion."""
-    return [m for m in measurements if criterion.id in m.criteria]
+def about(criterion: Criterion, measurement: Measurement) -> bool:
+    """Whether a measurement is about a criterion: it says so, or is a report of other suites."""
+    report = criterion.measure is Measure.SUITE and measurement.item.startswith(REPORT_ITEM)
+    return criterion.id in measurement.criteria or report
 
 
 def _lost(sample: Sample) -> bool:

@@ -4,9 +4,9 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 
 from gates.criteria import Criterion, Outcome
-from gates.findings import Finding, asks, number, relation, span, where
+from gates.findings import Finding, compared, number, plain, standing
 from gates.groups import Group
-from gates.text import grouped_digits, kib
+from gates.text import kib
 from gates.trends import Trend, trend
 from gates.usage import ENGINE, RUNTIME, Usage
 
@@ -22,8 +22,7 @@ def memory_slope(criterion: Criterion, group: Group) -> Iterator[Finding]:
             found = True
             yield _finding(criterion, group, part, measurement.usage)
     if not found:
-        reason = f"{criterion.id}: no reading of memory ({where(group)})"
-        yield Finding(outcome=Outcome.NO_DATA, reason=reason, flags=group.flags)
+        yield plain(criterion, group, Outcome.NO_DATA, "no reading of memory")
 
 
 def leak(usage: Iterable[Usage], part: str, confidence: float) -> Trend | None:
@@ -65,31 +64,21 @@ def _finding(criterion: Criterion, group: Group, part: str, usage: Sequence[Usag
     n = max(reading.requests for reading in usage if reading.part == part)
     found = leak(usage, part, criterion.confidence)
     if found is None:
-        reason = f"{criterion.id}: too few readings of the {part} to tell a slope ({where(group)})"
-        return Finding(outcome=Outcome.INCONCLUSIVE, reason=reason, flags=group.flags, n=n)
-    outcome = _outcome(criterion, found, limit, n)
+        words = f"too few readings of the {part} to tell a slope"
+        return plain(criterion, group, Outcome.INCONCLUSIVE, words, n=n)
+    outcome = standing(criterion, found.interval, limit, n)
     missing = max(criterion.min_samples - n, 0) or None
-    needs = missing if outcome is Outcome.INCONCLUSIVE else None
-    return Finding(
-        outcome=outcome,
-        reason=(
-            f"{criterion.id} {kib(found.estimate)} a request {relation(outcome)} {kib(limit)} "
-            f"({span(criterion, kib(found.interval.low, found.interval.high))}, "
-            f"n={grouped_digits(n)}, {part}, {where(group)}){asks(needs)}"
-        ),
-        flags=group.flags,
+    return compared(
+        criterion,
+        group,
+        outcome,
+        kib,
+        seen=f"{kib(found.estimate)} a request",
         estimate=found.estimate,
         interval=found.interval,
         limit=limit,
         n=n,
-        needs=needs,
+        of=f", {part}",
+        needs=missing if outcome is Outcome.INCONCLUSIVE else None,
         attributed=outcome is Outcome.FAIL,
     )
-
-
-def _outcome(criterion: Criterion, found: Trend, limit: float, n: int) -> Outcome:
-    if found.interval.low > limit:
-        return Outcome.FAIL
-    if found.interval.high <= limit and n >= criterion.min_samples:
-        return Outcome.PASS
-    return Outcome.INCONCLUSIVE

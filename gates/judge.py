@@ -5,20 +5,22 @@ measured, and one for each thing that is missing or not to be believed. The wors
 counts, so more evidence of trouble can only make a verdict worse.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from itertools import combinations
 
-from engine.core.flags import FLAGS, FlagSet, flag_set_name
+from engine.core.flags import FLAGS
 from gates.attempts import Attempt
-from gates.criteria import Covers, Criterion, Measure, Outcome
+from gates.completeness import missing, uncovered
+from gates.criteria import Criterion, Measure, Outcome, worst
 from gates.evidence import Measurement
 from gates.findings import Finding
-from gates.groups import TREATMENT, declared, grouped, treatment_flags
+from gates.groups import about, grouped, treatment_flags
 from gates.kinds import assess, judgeable
-from gates.planned import Session, session_of
-from gates.provenance import doubts
+from gates.ledger_file import Ledger
+from gates.live_evidence import LiveEvidence
+from gates.planned import Session, beside, session_of
+from gates.provenance import Origin, doubts, flaws
 from gates.rows import (
     Judged,
     answered,
@@ -37,12 +39,20 @@ from gates.verdict import LIFETIME, EvidenceFile, Subject, Verdict, worst_decisi
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """All that a report folder holds; `problems` are the files that could not be read."""
+    """All that a report folder holds; `problems` are the files that could not be read.
+
+    `others` are the attempts of other runs whose measurements were given, one tuple for each;
+    `earlier` are the tests of other suites that passed at the last verdict.
+    """
 
     attempts: tuple[Attempt, ...] = ()
+    others: tuple[tuple[Attempt, ...], ...] = ()
+    earlier: frozenset[str] = frozenset()
     measurements: tuple[Measurement, ...] = ()
+    ledgers: tuple[Ledger, ...] = ()
     files: tuple[EvidenceFile, ...] = ()
     problems: tuple[str, ...] = ()
+    places: Mapping[str, str] = field(default_factory=dict)  #: a measurement's id to its file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,8 +72,15 @@ class _Case:
     """All that a criterion is judged on."""
 
     evidence: Evidence
-    session: Session
     request: Request
+    origin: Origin
+    flaws: tuple[tuple[str, ...], ...]  #: of each measurement
+    live: LiveEvidence
+
+    @property
+    def session(self) -> Session:
+        """The judged one."""
+        return self.origin.session
 
 
 def judge(policy: Policy, evidence: Evidence, request: Request) -> Verdict:
@@ -72,8 +89,7 @@ def judge(policy: Policy, evidence: Evidence, request: Request) -> Verdict:
     Raises:
         ValueError: a time without a zone, or a flag that does not exist.
     """
-    _check(request)
-    case = _Case(evidence, session_of(evidence.attempts), request)
+    case = _case(policy, evidence, request)
     steps = in_order(request.transitions)
     required = {flag: _required(policy, step, case.session) for flag, step in steps.items()}
     listed = {name for names in required.values() for name in names}
@@ -102,6 +118,35 @@ def judge(policy: Policy, evidence: Evidence, request: Request) -> Verdict:
     )
 
 
+def judged_alone(policy: Policy, evidence: Evidence, request: Request, name: str) -> Judged:
+    """All that is known about one criterion, whether or not a door asks for it.
+
+    Raises:
+        KeyError: a name that the policy does not know.
+        ValueError: as for `judge`.
+    """
+    return _judged(policy, policy.criteria[name], _case(policy, evidence, request))
+
+
+def _case(policy: Policy, evidence: Evidence, request: Request) -> _Case:
+    _check(request)
+    wrong = tuple(tuple(flaws(measurement)) for measurement in evidence.measurements)
+    steps = in_order(request.transitions)
+    live = LiveEvidence(policy, evidence.ledgers, steps, request.subject, request.now)
+    return _Case(evidence, request, _origin(evidence, request), wrong, live)
+
+
+def _origin(evidence: Evidence, request: Request) -> Origin:
+    others = [session_of(attempts) for attempts in evidence.others]
+    return Origin(
+        session=session_of(evidence.attempts),
+        subject=request.subject,
+        now=request.now,
+        machine=request.environment.get("machine", ""),
+        others={session.run: session for session in others},
+    )
+
+
 def _check(request: Request) -> None:
     if request.now.utcoffset() is None:
         raise ValueError(f"now needs a zone, given {request.now.isoformat()}")
@@ -118,13 +163,55 @@ def _required(policy: Policy, step: Transition, session: Session) -> list[str]:
 
 
 def _judged(policy: Policy, criterion: Criterion, case: _Case) -> Judged:
-    findings = tuple(_findings(policy, criterion, case))
-    return answered(Judged(criterion, findings), policy.waiver(criterion.id, case.request.now))
+    known = _Known.of(criterion, case)
+    findings = tuple(_findings(policy, criterion, case, known))
+    further = criterion.at_stretch()
+    stretch = worst(f.outcome for f in _findings(policy, further, case, known)) if further else None
+    judged = Judged(criterion, findings, stretch=stretch)
+    return answered(judged, policy.waiver(criterion.id, case.request.now))
 
 
-def _findings(policy: Policy, criterion: Criterion, case: _Case) -> Iterator[Finding]:
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """The measurements about a criterion: all, those to believe, and why not the others."""
+
+    measured: tuple[Measurement, ...]
+    sound: tuple[Measurement, ...]
+    complaints: tuple[Finding, ...]
+
+    @classmethod
+    def of(cls, criterion: Criterion, case: _Case) -> "_Known":
+        """Sift the evidence of a case."""
+        pairs = zip(case.evidence.measurements, case.flaws, strict=True)
+        measured = [pair for pair in pairs if about(criterion, pair[0])]
+        sound: dict[str, Measurement] = {}
+        complaints: list[Finding] = []
+        for measurement, wrong in measured:
+            given = [*wrong, *doubts(criterion, measurement, case.origin)]
+            if measurement.id in sound:
+                given.append("is there twice")
+            complaints += (_complaint(criterion, measurement, reason) for reason in given)
+            if not given:
+                sound[measurement.id] = beside(measurement, case.session)
+        return cls(tuple(m for m, _ in measured), tuple(sound.values()), tuple(complaints))
+
+
+def _complaint(criterion: Criterion, measurement: Measurement, reason: str) -> Finding:
+    return Finding(
+        outcome=Outcome.INVALID,
+        reason=f"{criterion.id}: evidence {measurement.id} {reason}",
+        flags=treatment_flags(measurement),
+    )
+
+
+def _findings(
+    policy: Policy, criterion: Criterion, case: _Case, known: _Known
+) -> Iterator[Finding]:
     """Everything that is known about a criterion. Never empty."""
     yield from _of_reading(case.evidence)
+    if criterion.source == "live":  # no session is behind it, so none speaks against it
+        yield from case.live.findings(criterion)
+        return
     yield from _of_session(policy, case)
     if not judgeable(criterion):
         reason = f"{criterion.id}: kind {criterion.kind.value!r} has no judge yet"
@@ -132,10 +219,12 @@ def _findings(policy: Policy, criterion: Criterion, case: _Case) -> Iterator[Fin
     elif criterion.measure is Measure.ATTEMPTS:
         yield from _of_attempts(criterion, case.session)
     else:
-        measured = declared(criterion, case.evidence.measurements)
-        yield from _of_items(criterion, case.session, {m.item for m in measured})
-        yield from _of_measurements(criterion, measured, case)
-        yield from _of_coverage(criterion, measured, frozenset(case.request.transitions))
+        yield from _of_items(criterion, case.session, known)
+        yield from known.complaints
+        for group in grouped(known.sound):
+            yield from assess(criterion, group)
+        yield from uncovered(criterion, known.measured, frozenset(case.request.transitions))
+        yield from missing(policy, criterion, known.sound, case.evidence.earlier)
 
 
 def _of_reading(evidence: Evidence) -> Iterator[Finding]:
@@ -189,10 +278,14 @@ def _of_attempts(criterion: Criterion, session: Session) -> Iterator[Finding]:
         )
 
 
-def _of_items(criterion: Criterion, session: Session, wrote: set[str]) -> Iterator[Finding]:
-    """Each item that was planned for a criterion passed and wrote its measurement."""
+def _of_items(criterion: Criterion, session: Session, known: _Known) -> Iterator[Finding]:
+    """Each item that was planned for a criterion passed and wrote its measurement.
+
+    With sound evidence at hand, which then comes from elsewhere, none has to be planned.
+    """
+    wrote = {m.item for m in known.measured}
     items = session.about(criterion.id)
-    if not items:
+    if not items and not known.sound:
         reason = f"{criterion.id}: no item was planned for it"
         yield Finding(outcome=Outcome.NO_DATA, reason=reason, absent=True)
     for item in items:
@@ -203,53 +296,3 @@ def _of_items(criterion: Criterion, session: Session, wrote: set[str]) -> Iterat
                 reason=f"{criterion.id}: {item.id}: {problem}",
                 absent=item.skipped and item.id not in wrote,
             )
-
-
-def _of_measurements(
-    criterion: Criterion, measured: Iterable[Measurement], case: _Case
-) -> Iterator[Finding]:
-    """What cannot be believed is a finding of its own; the rest is judged in groups."""
-    sound: dict[str, Measurement] = {}
-    for measurement in measured:
-        complaints = list(
-            doubts(criterion, measurement, case.session, case.request.subject, case.request.now)
-        )
-        if measurement.id in sound:
-            complaints.append("is there twice")
-        for complaint in complaints:
-            yield Finding(
-                outcome=Outcome.INVALID,
-                reason=f"{criterion.id}: evidence {measurement.id} {complaint}",
-                flags=treatment_flags(measurement),
-            )
-        if not complaints:
-            sound[measurement.id] = _beside(measurement, case.session)
-    for group in grouped(sound.values()):
-        yield from assess(criterion, group)
-
-
-def _beside(measurement: Measurement, session: Session) -> Measurement:
-    """A measurement shared the machine with every worker of its session."""
-    return replace(measurement, workers=max(measurement.workers, session.workers))
-
-
-def _of_coverage(
-    criterion: Criterion, measured: Iterable[Measurement], judged: FlagSet
-) -> Iterator[Finding]:
-    """A flag that nobody switched on was not shown to be sound."""
-    # Checks about no engine speak for no flag set, least of all for `off`.
-    seen = {treatment_flags(m) for m in measured if TREATMENT in m.arms}
-    for flags in _uncovered(criterion.covers, seen, judged):
-        reason = f"{criterion.id}: nothing was measured with flags={flag_set_name(flags)}"
-        yield Finding(outcome=Outcome.NO_DATA, reason=reason, flags=flags, absent=True)
-
-
-def _uncovered(covers: Covers, seen: set[FlagSet], judged: FlagSet) -> Iterator[FlagSet]:
-    names = [flag for flag in FLAGS if flag in judged]
-    if covers is Covers.EVERY_SET:
-        sizes = range(len(names) + 1)
-        every = (frozenset(members) for size in sizes for members in combinations(names, size))
-        yield from (flags for flags in every if flags not in seen)
-    elif covers is Covers.EACH_FLAG:
-        on = frozenset[str]().union(*seen)
-        yield from (frozenset({name}) for name in names if name not in on)

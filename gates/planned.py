@@ -5,10 +5,11 @@ rerun, deselected, never reached) is not a pass, whatever pytest's exit status s
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from gates.attempts import Attempt, Kind
+from gates.evidence import Measurement
 
 PHASES: Final = ("setup", "call", "teardown")
 
@@ -143,3 +144,10 @@ def _frame(rows: tuple[Attempt, ...]) -> Iterator[str]:
 
 def _because(row: Attempt) -> str:
     return f": {row.reason}" if row.reason else ""
+
+
+def beside(measurement: Measurement, session: Session) -> Measurement:
+    """A measurement shared the machine with every worker of its session."""
+    if measurement.run != session.run:
+        return measurement
+    return replace(measurement, workers=max(measurement.workers, session.workers))

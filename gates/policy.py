@@ -10,11 +10,12 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from engine.config import ConfigError, Section, YamlDocument, explain, packaged, read_yaml
-from gates.criteria import JUDGED, Covers, Criterion, Kind, Measure
+from gates.criteria import HIGHER, JUDGED, JUDGED_LIVE, TIMES, Covers, Criterion, Kind, Measure
 from gates.stages import STAGES, Policy, Stage, Waiver
+from gates.units import SHARES, quantity
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -35,9 +36,10 @@ class CriterionSection(Section):
 
     kind: Kind
     measure: Measure
-    direction: Literal["lower", "higher"] = "lower"
+    direction: Literal["lower", "higher"] | None = None  #: None: as the measure has it
     limit: Positive | None = None
     margin: Positive | None = None
+    stretch: Positive | None = None
     quantile: Share | None = None
     confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
     looks: Annotated[int, Field(ge=1)] = 1
@@ -47,6 +49,18 @@ class CriterionSection(Section):
     attribution: bool = True
     covers: Covers = Covers.EACH_FLAG
     max_age_hours: Positive = 24
+    design_effect: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 1.5
+    elsewhere: bool = False
+    experiments: tuple[str, ...] = ()
+
+    @field_validator("limit", "stretch", mode="before")
+    @classmethod
+    def _with_its_unit(cls, given: object, info: ValidationInfo) -> object:
+        """A stretch goal of a comparison is a ratio, as its margin is."""
+        kind: Kind | None = info.data.get("kind")
+        measure: Measure | None = info.data.get("measure")
+        ratio = info.field_name == "stretch" and kind is not None and "margin" in _NUMBERS[kind]
+        return given if given is None or measure is None or ratio else quantity(given, measure)
 
     @model_validator(mode="after")
     def _numbers_of_the_kind(self) -> Self:
@@ -59,20 +73,60 @@ class CriterionSection(Section):
 
     @model_validator(mode="after")
     def _measure_of_the_kind(self) -> Self:
-        allowed = JUDGED.get(self.kind, frozenset(Measure))
+        judged = JUDGED_LIVE if self.source == "live" else JUDGED
+        allowed = judged.get(self.kind, frozenset())
         if self.measure not in allowed:
             names = ", ".join(sorted(allowed))
             raise ValueError(f"kind {self.kind.value!r} measures {names}; given {self.measure!s}")
-        timed = self.measure in (Measure.TTFT, Measure.LATENCY)
-        if self.kind in JUDGED and timed != (self.quantile is not None):
-            verb = "needs" if timed else "has no use for"
-            raise ValueError(f"measure {self.measure.value!r} {verb} 'quantile'")
+        for name, needed in (
+            ("quantile", self.measure in TIMES),
+            ("experiments", self.kind is Kind.CHAOS),
+        ):
+            if bool(getattr(self, name)) != needed:
+                verb = "needs" if needed else "has no use for"
+                raise ValueError(f"measure {self.measure.value!r} {verb} {name!r}")
         return self
 
     @model_validator(mode="after")
-    def _a_rate_is_a_share(self) -> Self:
-        if self.measure is Measure.ERROR_RATE and self.limit is not None and self.limit >= 1:
-            raise ValueError(f"a rate is a share below 1; 0.1 % is 0.001; given {self.limit}")
+    def _the_better_way(self) -> Self:
+        better = "higher" if self.measure in HIGHER else "lower"
+        if self.direction not in (None, better):
+            raise ValueError(f"of {self.measure.value} {better} is better; given {self.direction}")
+        return self
+
+    @model_validator(mode="after")
+    def _a_share_is_below_one(self) -> Self:
+        for name in ("limit", "stretch"):
+            given: float | None = getattr(self, name)
+            shared = self.measure in SHARES and given is not None
+            if shared and given is not None and given >= 1:
+                raise ValueError(f"{name!r} of a share is below 100 %; given {100 * given:g} %")
+        return self
+
+    @model_validator(mode="after")
+    def _a_stretch_goes_further(self) -> Self:
+        goal = self.limit if self.margin is None else self.margin
+        if self.stretch is None:
+            return self
+        if goal is None:
+            raise ValueError(f"kind {self.kind.value!r} has no use for 'stretch'")
+        further = self.stretch > goal if self.measure in HIGHER else self.stretch < goal
+        if not further:
+            raise ValueError(f"'stretch' goes no further than {goal:g}; given {self.stretch:g}")
+        return self
+
+    @model_validator(mode="after")
+    def _a_margin_on_its_side(self) -> Self:
+        """A comparison that allows the opposite of what it says would be met by anything."""
+        if self.margin is None:
+            return self
+        up = (self.measure in HIGHER) == (self.kind is Kind.IMPROVEMENT)
+        if (self.margin < 1) if up else (self.margin > 1):
+            side = "at least 1" if up else "at most 1"
+            raise ValueError(
+                f"'margin' of {self.kind.value} of {self.measure.value} is {side}; "
+                f"given {self.margin:g}"
+            )
         return self
 
 
@@ -117,6 +171,7 @@ class GatesSection(Section):
     stages: StagesSection
     waivers: tuple[WaiverSection, ...] = ()
     expected_load: Positive | None = None
+    retired_tests: tuple[str, ...] = ()
 
 
 def load_policy(path: Path | None = None) -> Policy:
@@ -152,11 +207,6 @@ def _doors(path: Path, document: YamlDocument, gates: GatesSection) -> Iterator[
 def _listed(gates: GatesSection, name: str) -> str:
     if name not in gates.criteria:
         return f"unknown criterion {name!r}; allowed: {', '.join(gates.criteria)}"
-    kind, source = gates.criteria[name].kind, gates.criteria[name].source
-    if kind not in JUDGED:
-        return f"criterion {name!r}: kind {kind.value!r} has no judge yet"
-    if source != "tests":
-        return f"criterion {name!r}: source {source!r} has no judge yet"
     return ""
 
 
@@ -179,10 +229,15 @@ def _policy(gates: GatesSection) -> Policy:
     stages = {name: getattr(gates.stages, name).model_dump() for name in STAGES[1:]}
     return Policy(
         criteria={
-            name: Criterion(id=name, **section.model_dump())
+            name: Criterion(id=name, **{**section.model_dump(), "direction": _better(section)})
             for name, section in gates.criteria.items()
         },
         stages={name: Stage(name=name, **fields) for name, fields in stages.items()},
         waivers=tuple(Waiver(**w.model_dump(mode="json")) for w in gates.waivers),
         expected_load=gates.expected_load,
+        retired_tests=gates.retired_tests,
     )
+
+
+def _better(section: CriterionSection) -> str:
+    return "higher" if section.measure in HIGHER else "lower"

@@ -1,12 +1,18 @@
-"""Whether a measurement may be believed: of this run, this build, this time, and whole."""
+"""Whether a measurement may be believed: of this run, this build, this time, and whole.
 
-from collections.abc import Iterator
+What another run measured counts where its criterion takes evidence from elsewhere: on the same
+machine class, by an item that passed there, or by a load run, which answers for itself.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Final
 
 from engine.core.flags import FlagSetError, parse_flag_set
 from gates.criteria import Criterion
-from gates.evidence import EngineIdentity, Measurement
+from gates.evidence import LOAD_ITEM, REPORT_ITEM, EngineIdentity, Measurement
 from gates.groups import CONTROL, TREATMENT
 from gates.planned import Session
 from gates.samples import Outcome, Sample
@@ -19,23 +25,67 @@ CLOCK_SKEW: Final = timedelta(seconds=5)
 _LONGEST: Final = 1e9
 
 
-def doubts(
-    criterion: Criterion,
-    measurement: Measurement,
-    session: Session,
-    subject: Subject,
-    now: datetime,
-) -> Iterator[str]:
-    """Every reason not to believe a measurement; none means that it is sound."""
-    if measurement.run != session.run:
-        yield f"of run {measurement.run!r}, not of this run {session.run!r}"
+#: What a build says that cannot tell its commit.
+_UNKNOWN: Final = frozenset({"", "unknown"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """What the evidence of a verdict must come from."""
+
+    session: Session  #: the judged one
+    subject: Subject
+    now: datetime
+    machine: str = ""  #: class of the machine that the session ran on; empty: not known
+    others: Mapping[str, Session] = field(default_factory=dict)  #: other runs, by id
+
+
+def flaws(measurement: Measurement) -> Iterator[str]:
+    """What is wrong with a measurement itself, whoever asks."""
     if not measurement.valid:
         yield measurement.invalid_reason or "declared invalid without a reason"
-    yield from _of_plan(criterion, measurement, session)
-    yield from _of_age(measurement.created, now, timedelta(hours=criterion.max_age_hours))
-    for arm, engine in measurement.arms.items():
-        yield from _of_engine(arm, engine, subject)
     yield from _of_samples(measurement)
+
+
+def doubts(criterion: Criterion, measurement: Measurement, origin: Origin) -> Iterator[str]:
+    """Why a measurement without a flaw may not be of what is judged; none means that it is."""
+    if measurement.run != origin.session.run:
+        yield from _of_elsewhere(criterion, measurement, origin)
+    else:
+        yield from _of_plan(criterion, measurement, origin.session)
+    yield from _of_age(measurement.created, origin.now, timedelta(hours=criterion.max_age_hours))
+    for arm, engine in measurement.arms.items():
+        yield from _of_engine(arm, engine, origin.subject)
+
+
+def _of_elsewhere(criterion: Criterion, measurement: Measurement, origin: Origin) -> Iterator[str]:
+    stranger = f"of run {measurement.run!r}, not of this run {origin.session.run!r}"
+    ours = origin.subject.commit
+    if not criterion.elsewhere:
+        yield f"{stranger}; {criterion.id} takes no evidence from elsewhere"
+    elif ours in _UNKNOWN:
+        yield f"{stranger}, and a build without a commit cannot be told from another"
+    elif measurement.item.startswith(REPORT_ITEM):
+        if measurement.commit != ours:
+            yield f"is about commit {measurement.commit!r}, the subject is {ours!r}"
+    else:
+        if not origin.machine or measurement.machine != origin.machine:
+            yield f"{stranger}, on machine {measurement.machine!r}, not on {origin.machine!r}"
+        yield from _of_its_own_run(criterion, measurement, origin.others.get(measurement.run))
+
+
+def _of_its_own_run(
+    criterion: Criterion, measurement: Measurement, session: Session | None
+) -> Iterator[str]:
+    """An item must have passed where it ran, in a session that ended well."""
+    if session is not None:
+        yield from session.problems
+        yield from _of_plan(criterion, measurement, session)
+        item = session.item(measurement.item)
+        if item is not None and item.problem:
+            yield f"of {measurement.item}, which did not pass: {item.problem}"
+    elif not measurement.item.startswith(LOAD_ITEM):
+        yield f"of run {measurement.run!r}, whose attempts are not here"
 
 
 def _of_plan(criterion: Criterion, measurement: Measurement, session: Session) -> Iterator[str]:
@@ -105,11 +155,16 @@ def _of_sample(sample: Sample, measurement: Measurement) -> str:
 
 
 def _ordered(sample: Sample) -> bool:
-    given = (sample.scheduled, sample.sent, sample.first_token, sample.end)
-    times = [time for time in given if time is not None]
-    return all(-_LONGEST < time < _LONGEST for time in times) and times == sorted(times)
+    last = -_LONGEST
+    for time in (sample.scheduled, sample.sent, sample.first_token, sample.end):
+        if time is not None:
+            if not last <= time < _LONGEST:  # nor if it is no number
+                return False
+            last = time
+    return True
 
 
+@lru_cache(maxsize=256)  # a run has a handful of pairs, and a hundred thousand requests
 def _same(came_back: str | None, flag_set: str) -> bool:
     try:
         return came_back is not None and parse_flag_set(came_back) == parse_flag_set(flag_set)

@@ -1,12 +1,18 @@
-"""Ceilings: a rate of bad requests, or a quantile of a time as the rate of times beyond it."""
+"""Rates against a limit: of bad requests, of times beyond a ceiling, of prompts read before.
+
+A quantile under a ceiling is a rate of times beyond it; a floor under the rate of good
+requests is a ceiling over the rate of the others.
+"""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from math import inf
 
 from gates.criteria import Criterion, Outcome
-from gates.findings import Finding, asks, number, relation, span, where
-from gates.groups import CONTROL, TREATMENT, Counts, Group, error_counts, times
+from gates.findings import Finding, compared, number, plain
+from gates.groups import CONTROL, TREATMENT, Counts, Group, error_counts, hit_counts, times
 from gates.statistics import (
+    Interval,
     chance_of_excess,
     clean_needed,
     quantile,
@@ -23,26 +29,19 @@ def error_rate(criterion: Criterion, group: Group) -> Finding:
     limit = number(criterion, "limit")
     counts = error_counts(group.samples(TREATMENT))
     control = error_counts(group.samples(CONTROL)) if group.control else None
-    outcome = _outcome(criterion, counts, limit)
-    blame, attributed = _blame(criterion, outcome, counts, control)
-    needs = _needed(criterion, outcome, counts, limit)
-    interval = rate_interval(counts.bad, counts.n, criterion.confidence)
-    estimate = counts.bad / counts.n if counts.n else None
-    seen = "of no request" if estimate is None else percent(estimate)
-    return Finding(
-        outcome=outcome,
-        reason=(
-            f"{criterion.id} {seen} {relation(outcome)} {percent(limit)} "
-            f"({span(criterion, percent(interval.low, interval.high))}, "
-            f"n={grouped_digits(counts.n)}, {where(group)}){blame}{asks(needs)}"
-        ),
-        flags=group.flags,
-        estimate=estimate,
-        interval=interval,
+    judged = _Judged.of(criterion, counts, limit, control)
+    return compared(
+        criterion,
+        group,
+        judged.outcome,
+        percent,
+        estimate=counts.bad / counts.n if counts.n else None,
+        interval=rate_interval(counts.bad, counts.n, criterion.confidence),
         limit=limit,
         n=counts.n,
-        needs=needs,
-        attributed=attributed,
+        blame=judged.blame,
+        needs=judged.needs,
+        attributed=judged.attributed,
     )
 
 
@@ -51,30 +50,65 @@ def quantile_ceiling(criterion: Criterion, group: Group) -> Finding:
     limit, share = number(criterion, "limit"), number(criterion, "quantile")
     ranked = _ranked(times(group.samples(TREATMENT), criterion.measure, limit))
     if not ranked:
-        reason = f"{criterion.id}: no request ({where(group)})"
-        return Finding(outcome=Outcome.NO_DATA, reason=reason, flags=group.flags, limit=limit)
+        return plain(criterion, group, Outcome.NO_DATA, "no request", limit=limit)
     counts = _over(ranked, limit)
     control = _over(_ranked(times(group.samples(CONTROL), criterion.measure, limit)), limit)
-    outcome = _outcome(criterion, counts, 1 - share)
-    blame, attributed = _blame(criterion, outcome, counts, control if group.control else None)
-    needs = _needed(criterion, outcome, counts, 1 - share)
-    estimate = quantile(ranked, share)
-    interval = quantile_interval(ranked, share, criterion.confidence)
-    return Finding(
-        outcome=outcome,
-        reason=(
-            f"{criterion.id} {ms(estimate)} {relation(outcome)} {ms(limit)} "
-            f"({span(criterion, ms(interval.low, interval.high))}, "
-            f"n={grouped_digits(counts.n)}, {where(group)}){blame}{asks(needs)}"
-        ),
-        flags=group.flags,
-        estimate=estimate,
-        interval=interval,
+    judged = _Judged.of(criterion, counts, 1 - share, control if group.control else None)
+    return compared(
+        criterion,
+        group,
+        judged.outcome,
+        ms,
+        estimate=quantile(ranked, share),
+        interval=quantile_interval(ranked, share, criterion.confidence),
         limit=limit,
         n=counts.n,
-        needs=needs,
-        attributed=attributed,
+        blame=judged.blame,
+        needs=judged.needs,
+        attributed=judged.attributed,
     )
+
+
+def hit_rate(criterion: Criterion, group: Group) -> Finding:
+    """The share of requests that found a part of their prompt already read, over `limit`."""
+    limit = number(criterion, "limit")
+    hits = hit_counts(group.samples(TREATMENT))
+    if hits is None:
+        return plain(criterion, group, Outcome.NO_DATA, "the engine does not tell hits")
+    missed = Counts(hits.n - hits.bad, hits.n)
+    judged = _Judged.of(criterion, missed, 1 - limit, None)
+    rate = rate_interval(missed.bad, missed.n, criterion.confidence)
+    return compared(
+        criterion,
+        group,
+        judged.outcome,
+        percent,
+        estimate=hits.bad / hits.n if hits.n else None,
+        interval=Interval(1 - rate.high, 1 - rate.low),
+        limit=limit,
+        n=hits.n,
+        needs=judged.needs,
+        attributed=judged.attributed,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """What a rate of bad requests comes to."""
+
+    outcome: Outcome
+    needs: int | None
+    blame: str
+    attributed: bool
+
+    @classmethod
+    def of(
+        cls, criterion: Criterion, counts: Counts, limit: float, control: Counts | None
+    ) -> "_Judged":
+        """Judge a rate by a limit, and by the control's where there is one."""
+        outcome = _outcome(criterion, counts, limit)
+        needs = _needed(criterion, outcome, counts, limit)
+        return cls(outcome, needs, *_blame(criterion, outcome, counts, control))
 
 
 def _outcome(criterion: Criterion, counts: Counts, limit: float) -> Outcome:

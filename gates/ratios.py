@@ -1,4 +1,7 @@
-"""Non-inferiority: a quantile of the treatment's times against that of its control.
+"""Comparisons: a quantile of the treatment's times against that of its control.
+
+Not worse than a margin above 1 (non-inferiority), or better than one below (improvement): the
+same test, since both say that the ratio lies under a number.
 
 Both arms were measured in pairs, on one machine, interleaved. A run whose arms do not pair
 is set aside with a finding of its own, so that it cannot cover up what the others show.
@@ -16,12 +19,12 @@ from typing import Final
 
 from gates.criteria import Criterion, Measure, Outcome
 from gates.evidence import Measurement
-from gates.findings import Finding, asks, number, relation, span, where
+from gates.findings import Finding, compared, number, plain, standing
 from gates.groups import CONTROL, TREATMENT, Group, in_order, left_untimed, seconds
 from gates.paired import RatioEstimate, ratio_of_quantiles
 from gates.samples import Sample
 from gates.statistics import Interval, quantile
-from gates.text import grouped_digits, ms
+from gates.text import factor, ms
 
 #: A treatment request without a time ranks this many times beyond the longest one measured.
 _BEYOND: Final = 1_000.0
@@ -39,14 +42,13 @@ class _Pairs:
     left: tuple[int, int] = (0, 0)
 
 
-def non_inferiority(criterion: Criterion, group: Group) -> Iterator[Finding]:
+def times_ratio(criterion: Criterion, group: Group) -> Iterator[Finding]:
     """The ratio of quantiles, treatment over control, at most `margin`."""
     runs: list[_Pairs] = []
     for measurement in group.measurements:
         pairs = _pairs(measurement, criterion.measure)
         if isinstance(pairs, str):
-            reason = f"{criterion.id}: {pairs} ({where(group)})"
-            yield Finding(outcome=Outcome.INCONCLUSIVE, reason=reason, flags=group.flags)
+            yield plain(criterion, group, Outcome.INCONCLUSIVE, pairs)
         else:
             runs.append(pairs)
     if runs:
@@ -97,26 +99,24 @@ def _compared(criterion: Criterion, group: Group, pairs: _Pairs) -> Finding:
     beyond = _BEYOND * max(*pairs.control, *(time or 0.0 for time in pairs.treatment))
     treatment = [beyond if time is None else time for time in pairs.treatment]
     ratio = _ratio(tuple(treatment), tuple(pairs.control), share, criterion.confidence_of_a_look)
-    outcome = _outcome(criterion, ratio, margin)
+    interval = Interval(ratio.low, ratio.high)
+    outcome = standing(criterion, interval, margin, ratio.pairs)
     needs = _needed(criterion, ratio, margin) if outcome is Outcome.INCONCLUSIVE else None
     quantiles = f"{ms(quantile(treatment, share))} against {ms(quantile(pairs.control, share))}"
     lost = sum(time is None for time in pairs.treatment)
     without = f", {lost} without a time" if lost else ""
     if any(pairs.left):
         without += f", clients that left before: {pairs.left[0]} against {pairs.left[1]}"
-    return Finding(
-        outcome=outcome,
-        reason=(
-            f"{criterion.id} {ratio.estimate:.3g} {relation(outcome)} {margin:g} "
-            f"({span(criterion, f'{ratio.low:.3g}-{ratio.high:.3g}')}, "
-            f"n={grouped_digits(ratio.pairs)} pairs{without}, {quantiles}, "
-            f"{where(group)}){asks(needs)}"
-        ),
-        flags=group.flags,
+    return compared(
+        criterion,
+        group,
+        outcome,
+        factor,
         estimate=ratio.estimate,
-        interval=Interval(ratio.low, ratio.high),
+        interval=interval,
         limit=margin,
         n=ratio.pairs,
+        of=f" pairs{without}, {quantiles}",
         needs=needs,
         attributed=outcome is Outcome.FAIL,
     )
@@ -128,14 +128,6 @@ def _ratio(
 ) -> RatioEstimate:
     """The comparison takes a tenth of a second or so, and objections have it judged again."""
     return ratio_of_quantiles(treatment, control, share, confidence)
-
-
-def _outcome(criterion: Criterion, ratio: RatioEstimate, margin: float) -> Outcome:
-    if ratio.low > margin:
-        return Outcome.FAIL
-    if ratio.high <= margin and ratio.pairs >= criterion.min_samples:
-        return Outcome.PASS
-    return Outcome.INCONCLUSIVE
 
 
 def _needed(criterion: Criterion, ratio: RatioEstimate, margin: float) -> int | None:

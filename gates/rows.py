@@ -1,23 +1,28 @@
 """From findings to the rows of a verdict, and to a decision for each flag."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from engine.core.flags import FLAGS
 from gates.attempts import Attempt
-from gates.criteria import WORST_FIRST, Criterion, Outcome, worst
+from gates.criteria import HIGHER, WORST_FIRST, Criterion, Outcome, worst
 from gates.findings import Finding
 from gates.stages import Transition, Waiver
+from gates.statistics import Interval
 from gates.verdict import CriterionRow, Decision, rounded, worst_decision
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A criterion with all its findings, and the waiver that answers for it, if one does."""
+    """A criterion with all its findings, and the waiver that answers for it, if one does.
+
+    `stretch` is how its stretch goal turned out, which no decision looks at.
+    """
 
     criterion: Criterion
     findings: tuple[Finding, ...]
     waiver: Waiver | None = None
+    stretch: Outcome | None = None
 
     def about(self, flag: str) -> list[Finding]:
         """The findings about a flag: those with it on, and those about no flag."""
@@ -33,7 +38,7 @@ def answered(judged: Judged, waiver: Waiver | None) -> Judged:
 
 def row(judged: Judged) -> CriterionRow:
     """A criterion as its worst finding has it."""
-    first = min(judged.findings, key=_badness)
+    first = min(judged.findings, key=_badness(judged.criterion))
     interval = first.interval
     return CriterionRow(
         id=judged.criterion.id,
@@ -46,6 +51,7 @@ def row(judged: Judged) -> CriterionRow:
         source=judged.criterion.source,
         needs=first.needs,
         waived=judged.waiver is not None,
+        stretch=judged.stretch,
     )
 
 
@@ -108,10 +114,20 @@ def _demand(given: Attempt) -> Decision:
     return Decision.ROLLBACK if given.outcome == Decision.ROLLBACK else Decision.HOLD
 
 
-def _badness(finding: Finding) -> tuple[int, float, str]:
-    """Sorts the worst finding first; among equals the highest bound, then a fixed order."""
-    bound = finding.interval.high if finding.interval else (finding.estimate or 0.0)
-    return (WORST_FIRST.index(finding.outcome), -bound, finding.reason)
+def _badness(criterion: Criterion) -> Callable[[Finding], tuple[int, float, str]]:
+    """Sorts the worst finding first; among equals the worse bound, then a fixed order."""
+    higher = criterion.measure in HIGHER
+
+    def badness(finding: Finding) -> tuple[int, float, str]:
+        interval = finding.interval or _point(finding.estimate or 0.0)
+        bound = interval.low if higher else -interval.high
+        return (WORST_FIRST.index(finding.outcome), bound, finding.reason)
+
+    return badness
+
+
+def _point(number: float) -> Interval:
+    return Interval(number, number)
 
 
 def _others(first: Finding, findings: tuple[Finding, ...]) -> str:

@@ -48,6 +48,7 @@ class Sample:
     finish_reason: str | None = None
     prompt_tokens: int | None = None
     output_tokens: int | None = None  #: from usage, not from counting chunks
+    cached_tokens: int | None = None  #: of the prompt, read before; from usage
     flags: str | None = None  #: the `X-Phase5-Flags` that came back
     protocol: str | None = None  #: `h1` or `h2`
     request_id: str | None = None
@@ -85,13 +86,13 @@ _TYPES: Final[Mapping[str, tuple[type, ...]]] = {
     **dict.fromkeys(("arm", "outcome"), (str,)),
     "scheduled": (int, float),
     **dict.fromkeys(("sent", "first_token", "end", "longest_gap"), (int, float, NoneType)),
-    **dict.fromkeys(("status", "prompt_tokens", "output_tokens"), (int, NoneType)),
+    **dict.fromkeys(("status", "prompt_tokens", "output_tokens", "cached_tokens"), (int, NoneType)),
     **dict.fromkeys(
         ("finish_reason", "flags", "protocol", "request_id", "error", "kind"), (str, NoneType)
     ),
 }
 #: Fields that readers of the first rows do not know.
-_YOUNG: Final = frozenset({"kind", "longest_gap"})
+_YOUNG: Final = frozenset({"kind", "longest_gap", "cached_tokens"})
 
 
 def to_row(sample: Sample) -> dict[str, Any]:

@@ -56,6 +56,7 @@ class Policy:
     stages: Mapping[str, Stage]
     waivers: tuple[Waiver, ...] = ()
     expected_load: float | None = None  #: requests a second at the busiest time
+    retired_tests: tuple[str, ...] = ()  #: of other suites, removed on purpose
 
     def required(self, step: Transition) -> tuple[Criterion, ...]:
         """What a step demands, each criterion once, in the order of `gates.yaml`."""

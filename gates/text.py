@@ -27,6 +27,30 @@ def kib(low: float, high: float | None = None) -> str:
     return f"{_kib(low)} KiB" if high is None else f"{_kib(low)} to {_kib(high)} KiB"
 
 
+def factor(low: float, high: float | None = None) -> str:
+    """A ratio, or a span of them: `1.25`, `0.93-1.1`; `?` for an open end."""
+    return _short(low) if high is None else f"{_short(low)}-{_short(high)}"
+
+
+def each_second(low: float, high: float | None = None) -> str:
+    """Requests a second, or a span of them: `131 requests/s`, `128-135 requests/s`."""
+    return f"{factor(low, high)} requests/s"
+
+
+def streams(low: float, high: float | None = None) -> str:
+    """A number of streams, or a span of them: `75 streams`."""
+    return f"{factor(low, high)} streams"
+
+
+def seconds(low: float, high: float | None = None) -> str:
+    """Seconds, or a span of them: `4.2 s`, `3.9-4.4 s`."""
+    return f"{factor(low, high)} s"
+
+
+def _short(number: float) -> str:
+    return f"{number:.3g}" if isfinite(number) else "?"
+
+
 def _kib(size: float) -> str:
     return f"{size / 1024:.3g}" if isfinite(size) else "?"
 

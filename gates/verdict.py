@@ -56,6 +56,7 @@ class CriterionRow:
     source: str = "tests"
     needs: int | None = None  #: further observations, about, to tell
     waived: bool = False
+    stretch: Outcome | None = None  #: how the stretch goal turned out: reported, never required
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,4 +202,6 @@ def _verdict(parsed: dict[str, Any]) -> Verdict:
 
 def _row(row: dict[str, Any]) -> CriterionRow:
     interval = None if row["interval"] is None else tuple(row["interval"])
-    return CriterionRow(**{**row, "outcome": Outcome(row["outcome"]), "interval": interval})
+    stretch = None if row["stretch"] is None else Outcome(row["stretch"])
+    changed = {"outcome": Outcome(row["outcome"]), "interval": interval, "stretch": stretch}
+    return CriterionRow(**{**row, **changed})

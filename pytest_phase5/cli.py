@@ -126,6 +126,36 @@ def gate_verify(
     raise typer.Exit(verify(verdict, config=config, as_json=json))
 
 
+@gate_app.command("explain")
+def gate_explain(
+    criterion: Annotated[str, typer.Argument(help="An id of gates.yaml.")],
+    folder: Annotated[Path, typer.Argument(help="A report folder.")] = Path("phase5-report"),
+    config: ConfigPath = None,
+    json: Json = False,
+) -> None:
+    """The chain from a verdict back to the samples, for one criterion; exit as the verdict's."""
+    from gates.explain_cli import explain
+
+    raise typer.Exit(explain(criterion, folder, config=config, as_json=json))
+
+
+@app.command()
+def plan(
+    stage: Annotated[str, typer.Argument(help="Where the flag stands: canary, early or mid.")],
+    rate: Annotated[float, typer.Option(help="Requests a second with the flag on.")],
+    error_rate: Annotated[
+        float, typer.Option(help="The true share of errors that is supposed, such as 0.0002.")
+    ] = 0.0002,
+    config: ConfigPath = None,
+    json: Json = False,
+) -> None:
+    """Whether a soak can reach a verdict at this traffic; exit 0 reachable, 10 not."""
+    from gates.plan_cli import plan_stage
+
+    status = plan_stage(stage, rate=rate, error_rate=error_rate, config=config, as_json=json)
+    raise typer.Exit(status)
+
+
 @load_app.command("list")
 def load_list(json: Json = False) -> None:
     """The profiles, and what each asks."""
@@ -204,6 +234,24 @@ def load_worker(
     from pytest_phase5.load.cli import work
 
     raise typer.Exit(work(master, processes, once=once))
+
+
+@app.command()
+def simulate(  # noqa: PLR0917 - one parameter an option
+    fast: Annotated[bool, typer.Option("--fast", help="Few and short runs, for CI.")] = False,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same numbers.")] = 0,
+    only: Annotated[str, typer.Option(help="A part of the names of the scenarios wanted.")] = "",
+    jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
+    plot: Annotated[Path | None, typer.Option(help="Write the table as this SVG, too.")] = None,
+    config: ConfigPath = None,
+    json: Json = False,
+) -> None:
+    """How often the judge itself errs, on synthetic traffic; exit 0 when no target is missed."""
+    from gates.simulation.cli import Options
+    from gates.simulation.cli import simulate as measure
+
+    options = Options(fast=fast, seed=seed, only=only, jobs=jobs, plot=plot, config=config)
+    raise typer.Exit(measure(options, as_json=json))
 
 
 @app.command()

@@ -40,9 +40,11 @@ def pytest_phase5_criteria(config: pytest.Config) -> Iterable[str]:  # type: ign
 
 @pytest.hookspec
 def pytest_phase5_evidence(config: pytest.Config, criterion: str) -> Iterable[Path]:  # type: ignore[empty-body]  # a specification has no body
-    """Evidence files for a criterion, written by `gates.evidence.write_measurement`.
+    """Evidence for a criterion: as `--phase5-evidence` takes it, and by the same rules.
 
-    Called once for each criterion of the judged door, after the last test.
+    Files that `gates.evidence.write_measurement` wrote, JUnit reports, or the report folder of
+    another gated session or load run. Called once for each criterion of the judged door, after
+    the last test.
     """
 
 

@@ -1,8 +1,6 @@
 """From a session's folder to its verdict."""
 
 import platform
-import uuid
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from gates.judge import Request, judge
 from gates.reader import read_folder
 from gates.verdict import Decision, Verdict, write_verdict
 from pytest_phase5.doors import Judged, config_of, policy_of, required_by_add_ons
+from pytest_phase5.given import take
 from pytest_phase5.options import Settings
 from pytest_phase5.recording import Run, machine
 
@@ -43,7 +42,7 @@ def _judge(settings: Settings, judged: Judged, run: Run) -> Verdict:
         stage=str(settings.gate),
         transitions=judged.steps,
         now=datetime.now(UTC),
-        subject=subject_of(evidence.measurements, config_of(settings), judged.flags),
+        subject=subject_of(evidence.measurements, config_of(settings), judged.flags, run.id),
         dry_run=settings.from_off,
         environment=_environment(run),
     )
@@ -69,18 +68,4 @@ def _gather(config: pytest.Config, settings: Settings, judged: Judged, folder: P
         for given in config.hook.pytest_phase5_evidence(config=config, criterion=criterion):
             paths += [Path(path) for path in given or ()]
     for path in dict.fromkeys(paths):
-        _copy(path, folder / EVIDENCE_DIR)
-
-
-def _copy(path: Path, target: Path) -> None:
-    """Copy a file, or all evidence files of a folder. What is missing leaves a torn file."""
-    target.mkdir(parents=True, exist_ok=True)
-    sources: Sequence[Path] = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
-    for source in sources:
-        try:
-            content = source.read_bytes()
-        except OSError:
-            content = b""
-        (target / f"given-{source.stem}-{uuid.uuid4().hex[:8]}.jsonl").write_bytes(content)
-    if not sources:
-        (target / f"given-{path.name}-{uuid.uuid4().hex[:8]}.jsonl").write_bytes(b"")
+        take(path, folder / EVIDENCE_DIR)

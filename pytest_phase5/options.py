@@ -68,7 +68,13 @@ _OPTIONS: Final = (
     _Option("model", "NAME", "model of every engine (default: the test's, else the configured)"),
     _Option("config", "PATH", "runtime.yaml to use; gates.yaml is looked for beside it"),
     _Option("report", "DIR", f"report folder of a gate (default: {REPORT_FOLDER})"),
-    _Option("evidence", "PATH", "further evidence for the judge; repeatable", repeatable=True),
+    _Option(
+        "evidence",
+        "PATH",
+        "further evidence: a file, a JUnit report, or the folder of another gate or load run; "
+        "repeatable",
+        repeatable=True,
+    ),
     _Option("prometheus", "URL", "Prometheus server to read live evidence from"),
     _Option("engine-url", "URL", "test this running engine instead of starting one"),
     _Option(

@@ -20,6 +20,7 @@ from pytest_phase5.options import Settings
 
 if TYPE_CHECKING:
     from gates.evidence import Check
+    from gates.journal import Journal
     from gates.samples import Sample
     from gates.usage import Usage
     from pytest_phase5.engines import Engine
@@ -54,6 +55,7 @@ class _Part:
     samples: "list[Sample]" = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
     usage: "tuple[Usage, ...]" = ()
+    journals: "list[Journal]" = field(default_factory=list)
     profile: str = ""
     time_scale: float = 1.0
 
@@ -98,6 +100,12 @@ class Evidence:
             kept.usage, kept.profile = part.usage, result.profile.name
             kept.time_scale = result.setting.time_scale
             self.parts.append(kept)
+
+    def record_journal(
+        self, journal: "Journal", *, treatment: "Engine", control: "Engine | None" = None
+    ) -> None:
+        """Keep what a chaos experiment on engines reports of itself."""
+        self._part(treatment, control).journals.append(journal)
 
     def check(self, name: str, ok: bool, detail: str = "") -> None:
         """Keep the answer to a yes-or-no demand, such as `no orphan process`."""
@@ -217,6 +225,7 @@ def write_evidence(item: pytest.Item, criteria: Iterable[str]) -> list[Path]:
             arms=_arms(part),
             samples=tuple(part.samples),
             usage=part.usage,
+            journals=tuple(part.journals),
             profile=part.profile,
             time_scale=part.time_scale,
             # Checks belong to the test, so one file carries them.

@@ -122,6 +122,8 @@ def _item_result(outcome: str) -> list[FinalResult]:
 def _cells(row: CriterionRow) -> tuple[str, ...]:
     interval = "-" if row.interval is None else "-".join(_number(end) for end in row.interval)
     outcome = f"{row.outcome} (waived)" if row.waived else str(row.outcome)
+    if row.stretch is not None:
+        outcome += f", stretch {row.stretch}"
     limit = _number(row.limit)
     return (row.id, outcome, _number(row.estimate), limit, str(row.n), interval, row.reason)
 

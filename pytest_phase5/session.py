@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from gates.attempts import Attempt, Kind, append_attempt
+from gates.earlier import EARLIER_FILE, text_for_next
 from gates.evidence import ATTEMPTS_FILE, EVIDENCE_DIR, VERDICT_FILE
 from pytest_phase5.doors import (
     Judged,
@@ -34,9 +35,13 @@ if TYPE_CHECKING:
     from gates.verdict import Verdict
 
 #: What a session writes into its folder; all of an earlier session's is removed first.
-_OWN_FILES: Final = (VERDICT_FILE, ATTEMPTS_FILE, "summary.md", "junit.xml", "report.html")
+_OWN_FILES: Final = (
+    *(VERDICT_FILE, ATTEMPTS_FILE, EARLIER_FILE),
+    *("summary.md", "junit.xml", "report.html"),
+)
 _OWN_PATTERNS: Final = (
     (EVIDENCE_DIR, "*.jsonl"),
+    (EVIDENCE_DIR, "given-*.xml"),
     (EVIDENCE_DIR, "*.partial"),
     (LOGS_DIR, "engine-*.log"),
 )
@@ -189,7 +194,10 @@ class Gate:
 
     def _open(self, rows: Iterable[dict[str, Any]], *, workers: int) -> None:
         """Start the folder afresh: nothing of an earlier session may look like this one's."""
+        earlier = text_for_next(self.run.folder, policy_of(self.settings))
         clear_folder(self.run.folder)
+        if earlier is not None:
+            (self.run.folder / EARLIER_FILE).write_text(earlier, encoding="utf-8")
         self._opened = True
         waiting, self._waiting = self._waiting, []
         self._write(

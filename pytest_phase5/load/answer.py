@@ -40,6 +40,7 @@ class Facts:
     finish_reason: str | None = None
     prompt_tokens: int | None = None
     output_tokens: int | None = None
+    cached_tokens: int | None = None
     request_id: str | None = None
 
 
@@ -231,6 +232,7 @@ def _take(facts: Facts, chunk: dict[str, Any]) -> None:
     if isinstance(usage, dict):
         facts.prompt_tokens = _count(usage.get("prompt_tokens"))
         facts.output_tokens = _count(usage.get("completion_tokens"))
+        facts.cached_tokens = _count(_details(usage).get("cached_tokens"))
 
 
 def _text(value: Any) -> str | None:
@@ -239,6 +241,11 @@ def _text(value: Any) -> str | None:
 
 def _count(value: Any) -> int | None:
     return value if type(value) is int and value >= 0 else None
+
+
+def _details(usage: dict[str, Any]) -> dict[str, Any]:
+    details = usage.get("prompt_tokens_details")
+    return details if isinstance(details, dict) else {}
 
 
 def _choices(chunk: dict[str, Any]) -> list[dict[str, Any]]:

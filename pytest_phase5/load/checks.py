@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from itertools import groupby
 from math import ceil
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from gates.samples import Outcome, Sample
 from pytest_phase5.load.plan import Driver, Plan
@@ -59,7 +59,7 @@ def read_report(path: Path) -> RunReport:
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
         check_schema(fields.pop("schema", None), REPORT_SCHEMA)
-        lists = {name: tuple(fields.pop(name, ())) for name in ("faults", "late")}
+        lists: dict[str, Any] = {name: tuple(fields.pop(name, ())) for name in ("faults", "late")}
         return RunReport(**fields, **lists)
     except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"{path.name}: not a run report: {error}") from error

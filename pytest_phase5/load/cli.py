@@ -25,6 +25,7 @@ from pytest_phase5.load.locust_driver.command import UsageError, invitation
 from pytest_phase5.load.locust_driver.worker import work as lend
 from pytest_phase5.load.plan import DRIVERS, MASTER_PORT, Fleet
 from pytest_phase5.load.profiles import PROFILES, Profile, ProfileError, profile_named
+from pytest_phase5.load.proof import write_proof
 from pytest_phase5.load.running import ProfileResult, Runner
 from pytest_phase5.load.showing import Show, showing
 from pytest_phase5.load.subjects import fixed_engine, started_engine
@@ -98,6 +99,7 @@ def _run(profile: Profile, options: Options, *, as_json: bool) -> int:
     with showing() as progress:
         result = _runner(options, folder, progress, baseline).run(profile, setting)
     facts = _document(result, created, policy, baseline)
+    write_proof(folder, result, machine=facts["machine"], created=facts["created"])
     write_result(folder, result, facts)
     whole = result.valid and result.complete
     if options.record and profile.compares and whole:

@@ -58,6 +58,7 @@ class Part:
     """One run. `flags` are those of its engine: None for what was asked for.
 
     Where no time is judged (`timed` is false), the generator may be as late as it likes.
+    `criteria` are those of gates.yaml that it brings evidence for.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Part:
     flags: str | None = None
     driver: Driver | None = None  #: None: what was asked for
     timed: bool = True
+    criteria: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,14 +95,25 @@ _MODELS: Final = ("mlx-community/gemma-2-27b-it-4bit", "qwen3-30b")
 
 #: 368 requests are the fewest at which a P99 has an upper bound.
 _ONE_AT_A_TIME: Final = Part(
-    name="one at a time", load=Closed(streams=1, requests=400), workload=VARIED
+    name="one at a time",
+    load=Closed(streams=1, requests=400),
+    workload=VARIED,
+    criteria=("ttft_p95_ms", "latency_p99_ms"),
 )
 
 #: From what a small model manages on two cores to more than `tiny` does on eight; each step is
 #: half as much again, so that the knee is known to within a half.
 _STEP_RATES: Final = (8, 12, 18, 27, 40, 60, 90, 135, 200, 300, 450, 675)
 
+#: What the requirements ask the engine to stand, for long enough to show 0.1 % from 25/s on.
+_TWICE: Final = TimesExpected(times=2, seconds=60)
+
 _THROUGHPUT_STREAMS: Final = (10, 25, 50, 75, 100)
+
+#: What the most streams at once show: all that an engine can do.
+_MOST_STREAMS: Final = max(_THROUGHPUT_STREAMS)
+_BUSY: Final = ("throughput_rps", "streams_75")
+_CONNECTING: Final = ("connection_overhead",)
 
 #: The baseline of the requirements for streams: every connection that HTTP/2 saves shows.
 _FIFTY: Final = Closed(streams=50, requests=1_000)
@@ -125,7 +138,11 @@ _ALL: Final = (
             Part(name="1,000 in 60 s", load=constant(1_000 / 60, 60, "even")),
             *(
                 # Ten turns a stream: start and end of the crowd are a fifth of it at most.
-                Part(name=f"{n} streams", load=Closed(streams=n, requests=10 * n))
+                Part(
+                    name=f"{n} streams",
+                    load=Closed(streams=n, requests=10 * n),
+                    criteria=_BUSY if n == _MOST_STREAMS else (),
+                )
                 for n in _THROUGHPUT_STREAMS
             ),
         ),
@@ -152,7 +169,9 @@ _ALL: Final = (
     Profile(
         name="leak",
         summary="4,000 requests at 75 streams, of 150 prompts: memory that requests leave behind",
-        parts=(Part(name="again and again", load=_SEVENTY_FIVE, timed=False),),
+        parts=(
+            Part(name="again and again", load=_SEVENTY_FIVE, timed=False, criteria=("no_leak",)),
+        ),
     ),
     Profile(
         name="stress",
@@ -160,16 +179,21 @@ _ALL: Final = (
         "with every flag off",
         parts=(
             Part(name="steps", load=Steps(rates=_STEP_RATES, seconds=30)),
-            Part(name="twice expected", load=TimesExpected(times=2, seconds=60)),
-            Part(name="twice expected, off", load=TimesExpected(times=2, seconds=60), flags="off"),
+            Part(name="twice expected", load=_TWICE, criteria=("stress_error_rate",)),
+            Part(
+                name="twice expected, off",
+                load=_TWICE,
+                flags="off",
+                criteria=("off_serves_the_peak",),
+            ),
         ),
     ),
     Profile(
         name="connections",
         summary="50 streams over HTTP/1.1 and over HTTP/2: connections, CPU, latency",
         parts=(
-            Part(name="HTTP/1.1", load=_FIFTY, driver="http1"),
-            Part(name="HTTP/2", load=_FIFTY, driver="http2"),
+            Part(name="HTTP/1.1", load=_FIFTY, driver="http1", criteria=_CONNECTING),
+            Part(name="HTTP/2", load=_FIFTY, driver="http2", criteria=_CONNECTING),
         ),
         needs=("http2_transport",),
     ),

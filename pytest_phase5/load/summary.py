@@ -8,10 +8,10 @@ that did not end well have no time: they are counted, and rank in no quantile.
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from math import isfinite
 from typing import Final
 
+from gates.capacity import at_once
 from gates.growth import leak
 from gates.samples import Outcome, Sample
 from gates.statistics import quantile, quantile_interval
@@ -102,13 +102,7 @@ def quantiles(times: Sequence[float]) -> tuple[Quantile, ...]:
 
 def peak_streams(samples: Iterable[Sample]) -> int:
     """The most streams that were open at once, from sending to end."""
-    moments = [
-        moment
-        for sample in samples
-        if sample.sent is not None and sample.end is not None
-        for moment in ((sample.sent, 1), (sample.end, -1))
-    ]
-    return max(accumulate(change for _, change in sorted(moments)), default=0)
+    return at_once((sample.sent, sample.end) for sample in samples)
 
 
 def resources(usage: Iterable[Usage]) -> tuple[Resources, ...]:

@@ -116,6 +116,7 @@ def sample_of(
         finish_reason=facts.finish_reason,
         prompt_tokens=facts.prompt_tokens,
         output_tokens=facts.output_tokens,
+        cached_tokens=facts.cached_tokens,
         flags=seen.flags,
         protocol=None if dropped else seen.protocol,
         request_id=seen.request_id or facts.request_id,

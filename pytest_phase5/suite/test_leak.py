@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.slo("no_leak")
+@pytest.mark.slo("streams_75")
 @pytest.mark.load("leak")
 @pytest.mark.flag_set("all", model="tiny")
 def test_thousands_of_requests_leave_no_memory_behind(

@@ -7,18 +7,24 @@ control arm stays the healthy engine, behind the same proxy. Faults:
 
 - `errors=SHARE`: that share of the completions is answered with 500;
 - `ttft=FACTOR`: the first generated text comes after FACTOR times its own time;
-- `cut=SHARE`: that share of the streams ends after its first text.
+- `cut=SHARE`: that share of the streams ends after its first text;
+- `crash=SECONDS`: its runtime is killed that often;
+- `same`: no flag is on, and the engine says that they are: both arms are alike.
 """
 
 import argparse
 import asyncio
 import contextlib
+import os
 import random
 import signal
 import sys
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from aiohttp import ClientSession, ClientTimeout, web
+
+from engine.core.flags import joined, parse_flag_set
 
 #: Faults are drawn from this seed: the same requests in the same order are spoiled.
 SEED = 7
@@ -28,14 +34,17 @@ EMPTY_MARK = b'"content":""'
 #: Hop-by-hop and length headers, which the proxy sets itself.
 OWN_HEADERS = {"content-length", "transfer-encoding", "connection", "host"}
 
+FAULTS = ("none", "errors", "ttft", "cut", "crash", "same")
+FLAGS_HEADER = "X-Phase5-Flags"
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def read_fault(text: str) -> tuple[str, float]:
     """`errors=0.02` as a pair."""
     kind, _, amount = text.partition("=")
-    if kind not in {"none", "errors", "ttft", "cut"}:
-        raise argparse.ArgumentTypeError(f"unknown fault {kind!r}; allowed: errors, ttft, cut")
+    if kind not in FAULTS:
+        raise argparse.ArgumentTypeError(f"unknown fault {kind!r}; allowed: {', '.join(FAULTS)}")
     return kind, float(amount or 0)
 
 
@@ -52,8 +61,17 @@ async def start_engine(arguments: list[str]) -> tuple[asyncio.subprocess.Process
     return engine, line[1]
 
 
-def make_handler(upstream: str, fault: tuple[str, float], session: ClientSession) -> Handler:
-    """A proxy for every path, which spoils completions only."""
+def claimed(status: dict[str, Any], flags: str) -> dict[str, Any]:
+    """A status in which these flags are on."""
+    names = [name for name in status["flags"] if flags == "all" or name in flags.split("+")]
+    on = {name: {**status["flags"][name], "effective": 100} for name in names}
+    return {**status, "flags": {**status["flags"], **on}}
+
+
+def make_handler(
+    upstream: str, fault: tuple[str, float], session: ClientSession, flags: str
+) -> Handler:
+    """A proxy for every path, which spoils completions only; `flags` are those to claim."""
     kind, amount = fault
     dice = random.Random(SEED)  # noqa: S311 - a seeded fault, not a secret
 
@@ -69,6 +87,11 @@ def make_handler(upstream: str, fault: tuple[str, float], session: ClientSession
             request.method, upstream + request.path_qs, headers=headers, data=await request.read()
         ) as answer:
             kept = {k: v for k, v in answer.headers.items() if k.lower() not in OWN_HEADERS}
+            if kind == "same" and request.path == "/v1/status":
+                return web.json_response(claimed(await answer.json(), flags))
+            if kind == "same" and FLAGS_HEADER in answer.headers:
+                kept = {k: v for k, v in kept.items() if k.lower() != FLAGS_HEADER.lower()}
+                kept[FLAGS_HEADER] = joined(parse_flag_set(flags))
             response = web.StreamResponse(status=answer.status, headers=kept)
             await response.prepare(request)
             delayed = not (completion and kind == "ttft")
@@ -86,6 +109,18 @@ def make_handler(upstream: str, fault: tuple[str, float], session: ClientSession
     return handle
 
 
+async def crash(upstream: str, every: float, session: ClientSession) -> None:
+    """Kill the runtime again and again, for as long as the engine runs."""
+    while True:
+        await asyncio.sleep(every)
+        async with session.get(f"{upstream}/v1/status") as answer:
+            replicas = (await answer.json())["replicas"]
+        for replica in replicas:
+            if replica["pid"]:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(replica["pid"], signal.SIGKILL)
+
+
 async def main() -> int:
     """Serve until told to stop; returns the engine's exit status."""
     parser = argparse.ArgumentParser()
@@ -94,23 +129,30 @@ async def main() -> int:
     flags = arguments[arguments.index("--flags") + 1] if "--flags" in arguments else "off"
     fault = options.fault if flags != "off" else ("none", 0.0)
 
+    if fault[0] == "same":
+        arguments[arguments.index("--flags") + 1] = "off"
     engine, upstream = await start_engine(arguments)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with ClientSession(timeout=ClientTimeout(total=None)) as session:
         app = web.Application(client_max_size=2**24)
-        app.router.add_route("*", "/{path:.*}", make_handler(upstream, fault, session))
+        app.router.add_route("*", "/{path:.*}", make_handler(upstream, fault, session, flags))
         runner = web.AppRunner(app, shutdown_timeout=5)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
         host, port = runner.addresses[0][:2]
         print(f"ready http://{host}:{port}", flush=True)  # noqa: T201 - the line that the plugin waits for
+        crashing = None
+        if fault[0] == "crash":
+            crashing = asyncio.ensure_future(crash(upstream, fault[1], session))
         ended = asyncio.ensure_future(engine.wait())
         waiting = asyncio.ensure_future(stop.wait())
         await asyncio.wait([ended, waiting], return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
+        if crashing is not None:
+            crashing.cancel()
         with contextlib.suppress(ProcessLookupError):
             engine.terminate()
         status = await ended

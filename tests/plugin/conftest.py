@@ -32,12 +32,12 @@ criteria:
   error_rate:
     kind: ceiling
     measure: error_rate
-    limit: 0.001
+    limit: 0.1 %
   ttft_p95_ms:
     kind: ceiling
     measure: ttft
     quantile: 0.95
-    limit: 0.55
+    limit: 550 ms
   tests_green:
     kind: invariant
     measure: attempts

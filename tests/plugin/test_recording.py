@@ -46,6 +46,24 @@ def test_evidence_is_written_however_the_test_ends(project: Any, end: str) -> No
     assert measurement.run == project.attempts()[0]["run"]
 
 
+def test_an_experiment_is_written_with_the_engine_that_it_broke(project: Any) -> None:
+    journal = (
+        'Journal(experiment="runtime-kill", steady_before=True, steady_after=True, proven=True, '
+        'lost_streams=0, verdict=ChaosVerdict.PASS, recovery_seconds=1.5, requested={"a": 1}, '
+        'read_back={"a": 1}, measured={"b": 2})'
+    )
+    project.write(
+        test_it=body(
+            "from gates.journal import ChaosVerdict, Journal",
+            f"evidence.record_journal({journal}, treatment=mlx_engine)",
+        )
+    )
+    project.gate()
+    (measurement,) = measurements(project)
+    assert [j.experiment for j in measurement.journals] == ["runtime-kill"]
+    assert measurement.arms["treatment"].flag_set == "ttft_pipeline"
+
+
 def test_second_recording_counts_on(project: Any) -> None:
     project.write(
         test_it=body(

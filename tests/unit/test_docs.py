@@ -19,6 +19,9 @@ from engine.core.flags import FLAGS, assigned, bucket
 from engine.server.connecting import register_connections
 from engine.server.connections import Connections
 from engine.server.listeners import CONNECTION_STREAMS
+from gates.criteria import JUDGED, JUDGED_LIVE
+from gates.policy import CriterionSection
+from gates.units import UNITS
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -101,6 +104,50 @@ def test_the_reference_gives_each_keys_default_and_range(key: str) -> None:
 
 def test_the_reference_names_no_key_that_is_not_there() -> None:
     assert set(DOCUMENTED) == {documented_as(key) for key in MODEL}
+
+
+GATES = CONFIGURATION / "gates-yaml-reference.md"
+POLICY = yaml.safe_load(packaged("gates.yaml").read_text(encoding="utf-8"))
+
+
+def test_the_reference_of_gates_names_every_key_of_a_criterion() -> None:
+    keys = [row[0] for row in rows(GATES, 4) if row[0] not in POLICY["criteria"]]
+    assert keys == list(CriterionSection.model_fields)
+
+
+def test_the_reference_of_gates_names_every_measure_with_its_units_and_kinds() -> None:
+    told = {
+        measure: (set(units.split(", ")) - {"-"}, set(kinds.split(", ")))
+        for measure, units, kinds in rows(GATES, 3)
+    }
+    assert told == {
+        measure.value: (
+            set(UNITS.get(measure, {})),
+            {kind.value for kind, measures in JUDGED.items() if measure in measures},
+        )
+        for measure in frozenset().union(*JUDGED.values())
+    }
+
+
+def test_the_reference_of_gates_names_every_live_measure_with_its_kinds() -> None:
+    told = {measure: set(kinds.split(", ")) for measure, kinds in rows(GATES, 2)}
+    assert told == {
+        measure.value: {kind.value for kind, measures in JUDGED_LIVE.items() if measure in measures}
+        for measure in frozenset().union(*JUDGED_LIVE.values())
+    }
+
+
+def test_the_reference_of_gates_tells_what_is_shipped() -> None:
+    told = [row for row in rows(GATES, 4) if row[0] in POLICY["criteria"]]
+    assert told == [
+        (
+            name,
+            entry["kind"],
+            str(entry.get("limit", entry.get("margin", "-"))),
+            str(entry.get("stretch", "-")),
+        )
+        for name, entry in POLICY["criteria"].items()
+    ]
 
 
 #: The tables with four columns: what is shipped, then the vectors.

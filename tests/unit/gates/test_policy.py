@@ -29,7 +29,26 @@ def changed(tmp_path: Path, old: str, new: str) -> Path:
 def test_the_packaged_policy_demands_of_canary_what_has_a_producer() -> None:
     policy = load_policy()
     assert [c.id for c in policy.required(Transition("off", "canary"))] == CANARY
-    assert all(c.kind in JUDGED for c in policy.criteria.values())
+    tests = [c for c in policy.criteria.values() if c.source == "tests"]
+    assert all(c.measure in JUDGED[c.kind] for c in tests)
+
+
+def test_the_packaged_policy_has_the_success_metrics_of_the_requirements() -> None:
+    """Target and stretch, in the units of `Criterion`: the table of section 2."""
+    criteria = load_policy().criteria
+    table = {
+        "ttft_p95_ms": (0.55, 0.4),
+        "throughput_rps": (130, 150),
+        "streams_75": (75, 100),
+        "connection_overhead": (0.6, 0.5),
+        "latency_p99_ms": (0.8, 0.6),
+        "error_rate": (0.001, None),
+    }
+    assert {name: (criteria[name].limit, criteria[name].stretch) for name in table} == table
+    assert (criteria["throughput_vs_control"].margin, criteria["ttft_p95_improved"].margin) == (
+        1.3,
+        0.7,
+    )
 
 
 def test_stages_take_what_the_design_says() -> None:
@@ -41,20 +60,40 @@ def test_stages_take_what_the_design_says() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("limit: 0.001", "limt: 0.001", "criteria.error_rate.limt: unknown key; allowed: attri"),
-        ("limit: 0.001", "limit: 1.5", "a rate is a share below 1"),
-        ("limit: 0.001", "limit: -1", "greater than 0; given -1"),
-        ("    limit: 0.001", "    # nothing:", "kind 'ceiling' needs 'limit'"),
-        ("    limit: 0.001", "    margin: 2\n    limit: 0.001", "has no use for 'margin'"),
+        ("limit: 0.1 %", "limt: 0.1 %", "criteria.error_rate.limt: unknown key; allowed: attri"),
+        ("limit: 0.1 %", "limit: 150 %", "'limit' of a share is below 100 %; given 150 %"),
+        ("limit: 0.1 %", "limit: -1 %", "criteria.error_rate.limit: Input should be greater th"),
+        ("limit: 0.1 %", "limit: 0.001", "criteria.error_rate.limit: measure 'error_rate' needs"),
+        ("limit: 0.1 %", "limit: 1 ms", "its unit; allowed: a number and one of %, such as '5 %'"),
+        ("limit: 550 ms", "limit: 550", "needs its unit; allowed: a number and one of ms, s, su"),
+        ("limit: 550 ms", "limit: many ms", "'many' is no number; allowed: a number and one of ms"),
+        ("limit: 550 ms", "limit: .nan", "needs its unit"),
+        ("limit: 550 ms", "limit: NaN ms", "finite number"),
+        ("stretch: 400 ms", "stretch: 400", "criteria.ttft_p95_ms.stretch: measure 'ttft' needs"),
+        ("stretch: 400 ms", "stretch: 600 ms", "'stretch' goes no further than 0.55; given 0.6"),
+        ("stretch: 1.5 ", "stretch: 1.2 ", "'stretch' goes no further than 1.3; given 1.2"),
+        ("min_samples: 2995", "stretch: 0.2 %", "'stretch' goes no further than 0.001"),
+        ("margin: 0.7 ", "margin: 1.7 ", "'margin' of improvement of ttft is at most 1"),
+        ("margin: 1.3 ", "margin: 0.9 ", "'margin' of improvement of throughput is at least 1"),
+        ("margin: 1.25 ", "margin: 0.9 ", "'margin' of non_inferiority of ttft is at least 1"),
+        ("direction: higher", "direction: lower", "of throughput higher is better; given lower"),
+        ("    experiments:", "    # ", "measure 'recovery' needs 'experiments'"),
+        ("covers: each_flag", "experiments: [x]", "'error_rate' has no use for 'experiments'"),
+        ("    limit: 0.1 %", "    # nothing:", "kind 'ceiling' needs 'limit'"),
+        ("    limit: 0.1 %", "    margin: 2\n    limit: 0.1 %", "has no use for 'margin'"),
         ("margin: 1.25", "margin: .nan", "finite number"),
         ("quantile: 0.95", "quantile: 95", "less than 1; given 95"),
         ("    quantile: 0.95", "    # nothing:", "measure 'ttft' needs 'quantile'"),
         ("measure: attempts", "measure: ttft", "kind 'invariant' measures attempts, checks"),
-        ("kind: ceiling", "kind: floor", "criterion 'error_rate': kind 'floor' has no judge yet"),
+        ("kind: ceiling", "kind: floor", "kind 'floor' measures hit_rate, streams, throughput"),
         ("kind: ceiling", "kind: hope", "given 'hope'"),
         ("tests_green]", "tests_gren]", "unknown criterion 'tests_gren'; allowed: flag_sets"),
         ("tests_green]", "error_rate]", "criterion 'error_rate' is listed twice"),
-        ("critical: true ", "source: live", "source 'live' has no judge yet"),
+        (
+            "measure: lost_streams",
+            "measure: lost_streams\n    source: live",
+            "kind 'invariant' measures crashes, soak; given lost_streams",
+        ),
         ("percentage: 10 ", "percentage: 0.5 ", "each stage must take a larger percentage"),
         ("  mid:", "  middle:", "stages.middle: unknown key; allowed: canary, early, full, mid"),
         (
@@ -86,7 +125,7 @@ def test_a_mistake_is_named_with_file_line_and_what_is_allowed(
 
 
 def test_a_mistake_is_named_on_its_own_line(tmp_path: Path) -> None:
-    path = changed(tmp_path, "limit: 0.001", "limit: [1]")
+    path = changed(tmp_path, "limit: 0.1 %", "limit: [1]")
     wanted = next(
         number
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
@@ -99,7 +138,7 @@ def test_a_mistake_is_named_on_its_own_line(tmp_path: Path) -> None:
 def test_the_digest_follows_what_is_said_and_not_how(tmp_path: Path) -> None:
     packaged_one = load_policy().digest()
     assert load_policy(changed(tmp_path, "# Every threshold", "# All")).digest() == packaged_one
-    assert load_policy(changed(tmp_path, "0.001 ", "0.002 ")).digest() != packaged_one
+    assert load_policy(changed(tmp_path, "0.1 % ", "0.2 % ")).digest() != packaged_one
 
 
 def test_a_waiver_holds_until_its_day_begins(tmp_path: Path) -> None:

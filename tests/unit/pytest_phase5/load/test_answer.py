@@ -11,7 +11,7 @@ from pytest_phase5.load.answer import BodyAnswer, Ending, StreamAnswer, refusal
 ROLE = {"choices": [{"delta": {"role": "assistant", "content": ""}}]}
 TEXT = {"choices": [{"delta": {"content": "t1"}}]}
 FINISH = {"choices": [{"delta": {}, "finish_reason": "length"}]}
-USAGE = {"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 5}}
+USAGE: dict[str, Any] = {"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 5}}
 ERROR = {"error": {"type": "engine_error", "message": "a prompt, perhaps"}}
 DONE = "[DONE]"
 COUNTED = {"usage": {"prompt_tokens": 7, "completion_tokens": 5}}
@@ -151,6 +151,18 @@ def test_token_counts_come_from_usage_and_are_null_without_it() -> None:
     counted, uncounted = stream(TEXT, FINISH, USAGE, DONE), stream(TEXT, TEXT, FINISH, DONE)
     assert (counted.facts.prompt_tokens, counted.facts.output_tokens) == (7, 5)
     assert (uncounted.facts.prompt_tokens, uncounted.facts.output_tokens) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("details", "cached"),
+    [({"cached_tokens": 3}, 3), ({"cached_tokens": 0}, 0), ({}, None), (None, None), ([], None)],
+)
+def test_tokens_that_were_read_before_come_from_usage_details(
+    details: object, cached: int | None
+) -> None:
+    usage = {**USAGE["usage"], "prompt_tokens_details": details}
+    answer = stream(TEXT, FINISH, {**USAGE, "usage": usage}, DONE)
+    assert answer.facts.cached_tokens == cached
 
 
 @pytest.mark.parametrize("count", [None, "5", 5.0, True, -1, [5]])
