@@ -6,6 +6,7 @@ every stream, governed or not, so that it knows the load when a block of the gov
 
 import logging
 from collections.abc import Iterator
+from math import nan
 from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -68,9 +69,9 @@ class Governance(Collector):
         self._notice(self._governor.trouble, limit)
         return limit
 
-    def first_text(self, seconds: float, now: float, *, at_limit: bool) -> None:
+    def first_text(self, uid: int, seconds: float, now: float, *, at_limit: bool) -> None:
         """A stream has its first text, so long after it got its place."""
-        self.guard.forecast.first_text(seconds, now)
+        self.guard.first_text(uid, seconds, now)
         if self._governor is not None:
             self._governor.observe(seconds, now, at_limit=at_limit)
 
@@ -94,6 +95,12 @@ class Governance(Collector):
             ("unread_tokens", "Prompt tokens to read of streams with a slot", tokens.outstanding),
         ):
             yield GaugeMetricFamily(f"phase5_prefill_{name}", text, value=value)
+        governor = self._governor
+        yield GaugeMetricFamily(
+            "phase5_governor_ttft_p95_seconds",
+            "P95 from slot to first token that the governor saw last",
+            value=nan if governor is None or governor.ttft_p95_s is None else governor.ttft_p95_s,
+        )
         yield GaugeMetricFamily(
             "phase5_slot_hold_seconds",
             "How long a stream keeps its slot",

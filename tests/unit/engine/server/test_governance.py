@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from math import isnan
 from typing import Any
 
 import pytest
@@ -197,10 +198,11 @@ def test_safe_mode_shows_in_status_metrics_and_log(
     engine = bench.engine
     caplog.set_level("INFO", "engine.server.governor")
     assert bench.get("/v1/status").json()["governor"] == {"mode": "off", "trouble": None}
+    assert isnan(bench.metric("phase5_governor_ttft_p95_seconds"))
 
     def interval(ttft: float) -> int:
         engine.on_tick()
-        engine.features.first_text(ttft, clock.now, at_limit=True)
+        engine.features.first_text(1, ttft, clock.now, at_limit=True)
         clock.now += INTERVAL_SECONDS
         engine.on_tick()
         return engine.dispatcher.queue.limit
@@ -210,6 +212,7 @@ def test_safe_mode_shows_in_status_metrics_and_log(
         limit = interval(slow)
         slow += 0.05
     assert limit == 50  # admission.limit
+    assert bench.metric("phase5_governor_ttft_p95_seconds") == pytest.approx(slow - 0.05)
     trouble = {"mode": "safe", "trouble": "worse_while_falling"}
     assert bench.get("/v1/status").json()["governor"] == trouble
     assert bench.get_samples("phase5_governor_mode")["safe"] == 1
@@ -242,7 +245,7 @@ def steered(subject: Governance, ttft: float, start: int = 50) -> int:
     """The limit after many intervals of one TTFT."""
     for turn in range(60):
         subject.limit(start, turn * INTERVAL_SECONDS)
-        subject.first_text(ttft, turn * INTERVAL_SECONDS, at_limit=True)
+        subject.first_text(1, ttft, turn * INTERVAL_SECONDS, at_limit=True)
     return subject.limit(start, 60 * INTERVAL_SECONDS)
 
 
@@ -263,7 +266,7 @@ def calm(subject: Governance) -> object:
     now, slow = 0.0, 0.6
     while subject.mode != "safe":
         subject.limit(50, now)
-        subject.first_text(slow, now, at_limit=True)
+        subject.first_text(1, slow, now, at_limit=True)
         now, slow = now + INTERVAL_SECONDS, slow + 0.05
         subject.limit(50, now)
     since = now
@@ -316,7 +319,7 @@ def test_d14_the_static_limit_of_safe_mode_is_that_of_admission() -> None:
     now, slow = 0.0, 0.6
     while subject.mode != "safe":
         limit = subject.limit(50, now)
-        subject.first_text(slow, now, at_limit=True)
+        subject.first_text(1, slow, now, at_limit=True)
         now, slow = now + INTERVAL_SECONDS, slow + 0.05
         limit = subject.limit(50, now)
     assert limit == 33
