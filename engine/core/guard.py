@@ -35,6 +35,11 @@ class GovernorGuard:
         self._target = target_s
         self._running: dict[StreamId, str] = {}  # the tenant of each stream with a slot
 
+    @property
+    def running(self) -> int:
+        """Streams that hold a slot."""
+        return len(self._running)
+
     def refusal(
         self, ticket: Ticket, waiting: Collection[Ticket], running: int, limit: int, now: float
     ) -> Reject | None:

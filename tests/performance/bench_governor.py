@@ -240,7 +240,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=4, help="pairs of rounds")
     parser.add_argument("--seconds", type=float, default=8, help="of a round that count")
     parser.add_argument("--settle", type=float, default=5, help="of a round that do not")
-    parser.add_argument("--settle-first", type=float, default=25, help="to find the limit")
+    parser.add_argument("--settle-first", type=float, default=60, help="to find the limit")
     parser.add_argument("--capacity-requests", type=int, default=4, help="for each stream")
     parser.add_argument("--limits", type=int, nargs="*", default=[8, 16, 24, 32, 64])
     options = parser.parse_args()

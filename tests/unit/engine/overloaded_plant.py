@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from functools import cache
 from random import Random
 
-from engine.core.admission import AdmissionQueue, Admit, Queue, Ticket
+from engine.core.admission import AdmissionQueue, Admit, Reject, Ticket
 from engine.core.governor import AdaptiveGovernor
 from engine.core.guard import GovernorGuard
+from engine.core.seeker import Seeker
 from engine.core.tenants import TenantBudgets
 
 TARGET = 0.550
@@ -25,15 +26,21 @@ CHUNK, ANSWER = 512, 32
 
 @dataclass(frozen=True)
 class Machine:
-    """Seconds that a turn takes: for its own sake, for each token read and each one written."""
+    """Seconds that a turn takes: for its own sake, for each token read and each one written.
+
+    Beyond `room` rows, each one more makes all of them slower by `crowding`.
+    """
 
     turn: float
     read: float
     write: float
+    room: int = 1000
+    crowding: float = 0.0
 
     def seconds(self, read: int, written: int) -> float:
         """How long a turn takes."""
-        return self.turn + read * self.read + written * self.write
+        crowd = 1 + self.crowding * max(0, written - self.room)
+        return self.turn + (read * self.read + written * self.write) * crowd
 
 
 #: About what `tiny` does on one core: 24 answers a second behind prompts of some 600 tokens.
@@ -58,6 +65,7 @@ class Overload:
         firsts: when each stream that had its first text arrived, and how long it waited for it.
         ends: when each answer was whole.
         limits: the limit of each second.
+        allowed: what the governor alone would have allowed.
     """
 
     machine: Machine
@@ -69,12 +77,14 @@ class Overload:
     firsts: list[tuple[float, float]] = field(default_factory=list)
     ends: list[float] = field(default_factory=list)
     limits: list[int] = field(default_factory=list)
+    allowed: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         low, high = (LOW, HIGH) if self.static is None else (self.static, self.static)
         self.guard = GovernorGuard(TARGET, TenantBudgets(0.5, 0.25, 60.0))
         start = min(max(LIMIT, low), high)
         self.governor = AdaptiveGovernor(TARGET, low, high, start, INTERVAL)
+        self.seeker = Seeker(low, INTERVAL)
         self.queue = AdmissionQueue(start, 200, 0.0, guard=self.guard)
         self.now, self._tick, self._uid = 0.0, 0.0, 0
         self._random = Random(self.seed)  # noqa: S311 - a load, not a secret
@@ -119,7 +129,8 @@ class Overload:
         uid = stream.ticket.stream_id
         if stream.written == 1:
             waited = self.now - stream.since
-            full = self.queue.running >= self.queue.limit
+            full = self.queue.running >= self.governor.limit(self.now) == self.queue.limit
+            self.seeker.first_text(self.queue.running)
             self.guard.first_text(uid, waited, self.now)
             self.governor.observe(waited, self.now, at_limit=full)
             self.firsts.append((stream.ticket.arrived, self.now - stream.ticket.arrived))
@@ -139,7 +150,8 @@ class Overload:
             decision = self.queue.offer(ticket, now)
             if isinstance(decision, Admit):
                 self._start(ticket, now)
-            assert isinstance(decision, Admit | Queue) or self.governed or self.queue.waiting
+            elif isinstance(decision, Reject):
+                self.seeker.shed(1)
             self._next += self._random.expovariate(self.rate)
 
     def _look(self, now: float) -> None:
@@ -147,12 +159,13 @@ class Overload:
         if now >= self._tick:
             self._tick = now + TICK
             if self.governed:
-                self.queue.set_limit(self.governor.limit(now))
+                self.queue.set_limit(self.seeker.limit(self.governor.limit(now), now))
             while len(self.limits) <= now:
                 self.limits.append(self.queue.limit)
+                self.allowed.append(self.governor.limit(now))
         for ticket in self.queue.ready(now):
             self._start(ticket, now)
-        self.queue.expired(now)
+        self.seeker.shed(len(self.queue.expired(now)))
 
     def _start(self, ticket: Ticket, now: float) -> None:
         self._running[ticket.stream_id] = Running(ticket, now, ticket.prompt_tokens)

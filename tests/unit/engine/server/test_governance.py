@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel
 
 from engine.config import Config, GovernorConfig
-from engine.core.admission import AdmissionQueue, Admit, Ticket
+from engine.core.admission import WOULD_BE_LATE, AdmissionQueue, Admit, Ticket
 from engine.runtime.messages import Prefill
 from engine.server.governance import INTERVAL_SECONDS, Governance
 from engine.server.parts import Clocks
@@ -334,3 +334,46 @@ def test_the_guard_learns_while_the_governor_is_off() -> None:
         assert queue.offer(ticket, n * 1.0) == Admit()
         queue.release(n, n + 0.5)
     assert subject.guard.forecast.hold_seconds == pytest.approx(0.5)
+
+
+def pressed(subject: Governance, turns: range, ttft: float) -> list[int]:
+    """The limit after each interval of 200 streams that ran 50 at once, as many turned away."""
+    limits = []
+    for turn in turns:
+        now = turn * INTERVAL_SECONDS
+        subject.limit(50, now)
+        for _ in range(200):
+            subject.first_text(1, ttft, now + 1, at_limit=True)
+        subject.shed(WOULD_BE_LATE, 200)
+        limits.append(subject.limit(50, now + INTERVAL_SECONDS))
+    return limits
+
+
+def enough(subject: Governance) -> float:
+    (metric,) = (one for one in subject.collect() if one.name == "phase5_governor_enough_slots")
+    return float(metric.samples[0].value)
+
+
+def test_under_pressure_fewer_slots_are_tried_and_a_good_ttft_then_raises_nothing() -> None:
+    subject = governance()
+    for number in range(50):
+        subject.guard.started(Ticket(number, 0, 9, 1, pipeline=False), 0.0)
+    assert isnan(enough(subject))
+    limits = pressed(subject, range(20), 0.52)
+    assert limits[-1] < 10
+    assert enough(subject) < 50
+    pressed(subject, range(20, 24), 0.1)  # while fewer run than the governor allows
+    subject.stop()
+    assert isnan(enough(subject))
+    assert subject.limit(50, 1000.0) == 50
+
+
+def test_in_safe_mode_nothing_is_tried() -> None:
+    subject = governance()
+    turn = 0
+    while subject.mode != "safe":
+        subject.limit(50, turn * INTERVAL_SECONDS)
+        subject.first_text(1, 0.6 + 0.05 * turn, turn * INTERVAL_SECONDS, at_limit=True)
+        turn += 1
+    assert pressed(subject, range(turn, turn + 5), 0.6) == [50] * 5
+    assert isnan(enough(subject))
