@@ -166,6 +166,8 @@ class PrefixStore:
         ]
 
     def _make_room(self) -> None:
+        if self.nbytes <= self._budget:
+            return
         held = set(self._pins.values())
         for key in [key for key in self._entries if key not in held]:
             if self.nbytes <= self._budget:
