@@ -166,7 +166,7 @@ class AdmissionQueue:
         if not tickets:
             raise ValueError("a request asks for at least one slot")
         self._set_late_aside(now)
-        startable = self._startable(tickets)
+        startable = self._startable(tickets, now)
         wait = len(tickets) - startable
         if wait > 0 and tickets[0].governed:
             refusal = self._guard.refusal(
@@ -203,7 +203,7 @@ class AdmissionQueue:
         started = []
         while self._waiting and self._has_slot():
             ticket = self._next(now)
-            if not self._fits(ticket):
+            if not self._fits(ticket, now):
                 break  # nobody passes it, else a long prompt would never begin
             del self._waiting[ticket.stream_id]
             self._start(ticket, now)
@@ -220,7 +220,7 @@ class AdmissionQueue:
     def _take(self, ticket: Ticket, now: float) -> Admit | Queue:
         if self._knows(ticket.stream_id):
             raise ValueError(f"stream {ticket.stream_id} asks for a second slot")
-        if self._startable([ticket]):
+        if self._startable([ticket], now):
             self._start(ticket, now)
             return Admit()
         self._waiting[ticket.stream_id] = ticket
@@ -230,16 +230,16 @@ class AdmissionQueue:
         self._running.add(ticket.stream_id)
         self._guard.started(ticket, now)
 
-    def _startable(self, tickets: Sequence[Ticket]) -> int:
+    def _startable(self, tickets: Sequence[Ticket], now: float) -> int:
         """How many of a request's streams, from the first on, would start at once."""
         slots = 0 if self._waiting else max(0, self._limit - len(self._running))
         fitting = takewhile(
-            lambda place: self._fits(tickets[place], tickets[:place]), range(len(tickets))
+            lambda place: self._fits(tickets[place], now, tickets[:place]), range(len(tickets))
         )
         return min(slots, sum(1 for _ in fitting))
 
-    def _fits(self, ticket: Ticket, before: Sequence[Ticket] = ()) -> bool:
-        return not ticket.governed or self._guard.fits(ticket, before)
+    def _fits(self, ticket: Ticket, now: float, before: Sequence[Ticket] = ()) -> bool:
+        return not ticket.governed or self._guard.fits(ticket, now, before)
 
     def _make_room(self, ticket: Ticket, count: int) -> bool:
         """Whether so many places are free, now that the guard has had a say."""

@@ -73,6 +73,7 @@ class AdaptiveGovernor:
         self._begin(start_limit)
         self._calm = Calm(self._calm_intervals)
         self.trouble: str | None = None  #: why it is in safe mode; None while it steers
+        self.ttft_p95_s: float | None = None  #: of the last interval that had samples
         self._samples: list[float] = []
         self._pressed = False
         self._ends: float | None = None
@@ -106,7 +107,8 @@ class AdaptiveGovernor:
         self._samples, self._pressed = [], False
         silent = over - 1 if samples else over
         if samples:
-            ttft = quantile(samples, QUANTILE) / self._target
+            self.ttft_p95_s = quantile(samples, QUANTILE)
+            ttft = self.ttft_p95_s / self._target
             if self.trouble is None:
                 self._step(ttft, pressed)
             elif self._calm.sample(ttft):
@@ -122,7 +124,7 @@ class AdaptiveGovernor:
     def _step(self, ttft: float, pressed: bool) -> None:
         if ttft > SETPOINT or pressed:
             self._limit = round(exp(self._pid.update(ttft)))
-        self.trouble = self._stability.trouble(self._limit, ttft)
+        self.trouble = self._stability.trouble(self._limit, ttft, reached=pressed)
         if self.trouble is not None:
             self._limit = self._safe_limit
             self._calm = Calm(self._calm_intervals)

@@ -35,18 +35,28 @@ class GovernorGuard:
         self._target = target_s
         self._running: dict[StreamId, str] = {}  # the tenant of each stream with a slot
 
+    @property
+    def running(self) -> int:
+        """Streams that hold a slot."""
+        return len(self._running)
+
     def refusal(
         self, ticket: Ticket, waiting: Collection[Ticket], running: int, limit: int, now: float
     ) -> Reject | None:
         """Turn it away when it would be late."""
         names = [other.tenant for other in waiting]
         ahead = self.tenants.ahead(ticket.tenant, names, limit, now)
-        tokens = ticket.prompt_tokens + sum(other.prompt_tokens for other in waiting)
+        others = sum(other.prompt_tokens for other in waiting)
+        tokens = (ticket.prompt_tokens + others) * (ahead + 1) // (len(waiting) + 1)
         wait = max(
             self.forecast.slot_seconds(ahead, running, limit),
-            self.tokens.seconds(tokens * (ahead + 1) // (len(waiting) + 1)),
+            self.tokens.fitting_seconds(tokens, now),
         )
-        first = now - ticket.arrived + wait + self.forecast.first_text_seconds(now)
+        first = (
+            now
+            - ticket.arrived
+            + max(wait + self.forecast.first_text_seconds(now), self.tokens.seconds(tokens, now))
+        )
         if first <= self._target:
             return None
         back = min(max(MIN_RETRY_SECONDS, first - self._target), LONGEST_RETRY_SECONDS)
@@ -71,9 +81,10 @@ class GovernorGuard:
         theirs = [other for other in waiting if other.governed and other.tenant == most]
         return theirs[-count:]
 
-    def fits(self, ticket: Ticket, before: Sequence[Ticket] = ()) -> bool:
+    def fits(self, ticket: Ticket, now: float, before: Sequence[Ticket] = ()) -> bool:
         """Whether its prompt can be read along with all that is being read."""
-        return self.tokens.fits(ticket.prompt_tokens, sum(other.prompt_tokens for other in before))
+        already = sum(other.prompt_tokens for other in before)
+        return self.tokens.fits(ticket.prompt_tokens, now, already)
 
     def turn(self, waiting: Sequence[Ticket], limit: int, now: float) -> Sequence[Ticket]:
         """The streams of the tenant whose turn it is, in their order."""
@@ -91,6 +102,11 @@ class GovernorGuard:
         self.forecast.started(ticket.stream_id, now)
         self.tokens.started(ticket.stream_id, ticket.prompt_tokens, now)
         self.tenants.started(ticket.tenant, now)
+
+    def first_text(self, stream_id: StreamId, seconds: float, now: float) -> None:
+        """A stream has its first text, `seconds` after it got its slot."""
+        self.forecast.first_text(seconds, now)
+        self.tokens.first_text(stream_id, seconds, now)
 
     def released(self, stream_id: StreamId, now: float) -> None:
         """Note that it is free again."""

@@ -29,7 +29,7 @@ class Guard(Protocol):
     ) -> list["Ticket"]:
         """At most `count` waiting streams that make place for this one in a full queue."""
 
-    def fits(self, ticket: "Ticket", before: Sequence["Ticket"] = ()) -> bool:
+    def fits(self, ticket: "Ticket", now: float, before: Sequence["Ticket"] = ()) -> bool:
         """Whether a stream may begin now, right after those of `before`."""
 
     def turn(self, waiting: Sequence["Ticket"], limit: int, now: float) -> Sequence["Ticket"]:
@@ -63,7 +63,12 @@ class Unguarded:
         """Nobody."""
         return []
 
-    def fits(self, ticket: "Ticket", before: Sequence["Ticket"] = ()) -> bool:  # noqa: ARG002 - of the Protocol
+    def fits(
+        self,
+        ticket: "Ticket",  # noqa: ARG002 - of the Protocol
+        now: float,  # noqa: ARG002 - of the Protocol
+        before: Sequence["Ticket"] = (),  # noqa: ARG002 - of the Protocol
+    ) -> bool:
         """Always."""
         return True
 

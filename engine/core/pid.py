@@ -5,6 +5,7 @@ so a step that is missed or clipped leaves no trace in the output. All gains are
 the caller steps it at a fixed interval.
 """
 
+from collections import deque
 from dataclasses import dataclass
 from math import copysign, isfinite
 from typing import Final
@@ -16,8 +17,15 @@ SMALLEST_SLEW: Final = 1 / 64
 
 #: More steps on one side than any delay that the gains can take explains: the plant itself
 #: has changed, and the step grows again.
-LONG_RUN: Final = 6
+LONG_RUN: Final = 10
 SLEW_ON_LONG_RUN: Final = 1.5
+
+#: So many errors in a row on one side, each so much larger than all of the latest ones, while the
+#: output rested within its largest step: that is no noise and not our doing. The plant has
+#: changed at once, and so may the output.
+SURPRISE: Final = 2.0
+SURPRISES: Final = 2
+LATEST: Final = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +63,7 @@ class PidController:
         self._slew = settings.slew
         self._side = 0.0  # sign of the last error outside the deadband
         self._run = 0  # how many of them in a row had it
+        self._latest: deque[tuple[float, float]] = deque(maxlen=LATEST + SURPRISES)
 
     @property
     def output(self) -> float:
@@ -66,6 +75,7 @@ class PidController:
         if not isfinite(measurement):
             return self._output
         error = self._setpoint - measurement
+        self._latest.append((error, self._output))
         if abs(error) <= self._settings.deadband:
             self._rest()
         else:
@@ -100,7 +110,23 @@ class PidController:
         elif self._run > LONG_RUN:
             self._slew *= SLEW_ON_LONG_RUN
         largest = self._settings.slew
+        if self._is_surprised(side):
+            self._slew = largest
         self._slew = min(max(self._slew, SMALLEST_SLEW * largest), largest)
+
+    def _is_surprised(self, side: float) -> bool:
+        """Whether the last errors stand out from those before, and nothing that we did explains it.
+
+        Each is kept with the output that it was measured at.
+        """
+        if len(self._latest) < LATEST + SURPRISES:
+            return False
+        errors, outputs = zip(*self._latest, strict=True)
+        largest = max(map(abs, errors[:-SURPRISES]))
+        return (
+            all(side * error > SURPRISE * largest for error in errors[-SURPRISES:])
+            and max(outputs) - min(outputs) <= self._settings.slew
+        )
 
     def _slope(self, measurement: float) -> float:
         """Derivative on the measurement, so that a new setpoint is no kick."""

@@ -56,10 +56,13 @@ class Stability:
         """How often the limit turned lately."""
         return sum(self._turns)
 
-    def trouble(self, limit: int, ttft: float) -> str | None:
-        """Take an interval: the limit after it, and the TTFT in it. None while all is well."""
+    def trouble(self, limit: int, ttft: float, *, reached: bool = True) -> str | None:
+        """Take an interval: the limit after it, and the TTFT in it. None while all is well.
+
+        `reached`: whether as many streams ran as might. A limit that nobody reaches cannot help.
+        """
         self._turns.append(self._turned(limit))
-        self._fell(limit, ttft)
+        self._fell(limit, ttft, reached=reached)
         self._limit = limit
         if self.turns > TURNS:
             return SWINGING
@@ -83,8 +86,8 @@ class Stability:
     def _is_far(self, limit: int) -> bool:
         return abs(limit - self._extreme) >= max(TURN * self._extreme, TURN_STREAMS)
 
-    def _fell(self, limit: int, ttft: float) -> None:
-        if limit > self._limit or ttft <= 1.0:
+    def _fell(self, limit: int, ttft: float, *, reached: bool) -> None:
+        if limit > self._limit or ttft <= 1.0 or not reached:
             self._over.clear()
             return
         if not self._over:

@@ -177,6 +177,7 @@ class Adapter:
                 going on with the generator would lose tokens silently.
         """
         turn = Turn()
+        self.settle()  # where the caller has not
         with mx.stream(self._generator.stream):
             self._reuse.expire(self._generator)
             if self._waiting:
@@ -194,6 +195,11 @@ class Adapter:
         turn.warmed, turn.read_ahead, turn.expired = self._reuse.news()
         turn.refused, self._refused = self._refused, []
         return turn
+
+    def settle(self) -> bool:
+        """Do what of the last step nobody waits for, before the next one; whether there was any."""
+        with mx.stream(self._generator.stream):
+            return self._reuse.settle()
 
     def discard(self) -> list[int]:
         """Throw the generator away with every stream that has a row; return their ids.
@@ -321,7 +327,7 @@ class Adapter:
         if token.finish is not None:
             del self._running[response.uid], self._streams[stream.uid]
             if response.prompt_cache is not None:
-                self._reuse.prefixes.store(response.all_tokens, response.prompt_cache)
+                self._reuse.keep_end(response.all_tokens, response.prompt_cache)
         return token
 
     def _prefill(self, response: Any) -> Prefill:

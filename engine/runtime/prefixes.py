@@ -13,15 +13,15 @@ from typing import Any, Final
 import mlx.core as mx
 from mlx_lm.models.cache import KVCache, can_trim_prompt_cache, trim_prompt_cache
 
-#: Shorter common beginnings are not worth a copy of the cache; also the size of an index key.
+from engine.core.radix import Key, RadixTree
+
+#: Shorter common beginnings are not worth a copy of the cache.
 #: On two cores and 135 million parameters, keeping and copying a short cache costs some 20 ms,
 #: and reading 16 tokens less saves about as much; 32 tokens save three times that.
 MIN_PREFIX: Final = 32
 
 #: Share of the budget that pins may hold: as much stays for those who come without waiting.
 PINNED_SHARE: Final = 0.5
-
-Key = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +40,12 @@ class _Entry:
 
 
 class PrefixStore:
-    """Least recently used first out. Entries are found by their first tokens."""
+    """Least recently used first out. Entries are found by walking down a tree of their tokens."""
 
     def __init__(self, budget: int) -> None:
         self._budget = budget
         self._entries: dict[Key, _Entry] = {}  # in order of use, the oldest first
-        self._index: dict[Key, set[Key]] = {}
+        self._tree = RadixTree()
         self._pins: dict[int, Key] = {}  # by the id of the stream that it is held for
         self.nbytes = 0
 
@@ -95,11 +95,10 @@ class PrefixStore:
     def covers(self, prompt: Sequence[int]) -> bool:
         """Whether an entry serves this whole prompt: it is that, or can be cut to it."""
         wanted = tuple(prompt)
-        return any(
-            key[: len(wanted)] == wanted
-            and (len(key) == len(wanted) or can_trim_prompt_cache(self._entries[key].cache))
-            for key in self._index.get(wanted[:MIN_PREFIX], ())
-        )
+        if wanted in self._entries:
+            return True
+        found = self._tree.match(wanted)
+        return found.length == len(wanted) and any(map(self._cuts, found.below.keys()))
 
     def store(self, tokens: Sequence[int], cache: list[Any]) -> None:
         """Keep a cache that holds exactly these tokens, unless only pinned ones could make room.
@@ -119,7 +118,7 @@ class PrefixStore:
         for old in replaced:
             self._drop(old)
         self._entries[key] = entry
-        self._index.setdefault(key[:MIN_PREFIX], set()).add(key)
+        self._tree.add(key)
         self.nbytes += entry.nbytes
         for owner in owners:
             self._pin(owner, entry)
@@ -137,19 +136,22 @@ class PrefixStore:
     def clear(self) -> None:
         """Drop everything."""
         self._entries.clear()
-        self._index.clear()
+        self._tree = RadixTree()
         self._pins.clear()
         self.nbytes = 0
 
     def _find(self, wanted: Key) -> tuple[_Entry, int] | None:
         """The entry that knows most of a prompt, and how much of it."""
-        candidates = self._index.get(wanted[:MIN_PREFIX], ())
-        shared = {key: _common(key, wanted[:-1]) for key in candidates}
-        for key in sorted(shared, key=shared.__getitem__, reverse=True):
-            entry, length = self._entries[key], shared[key]
-            if length >= MIN_PREFIX and (length == len(key) or can_trim_prompt_cache(entry.cache)):
-                return entry, length
-        return None
+        found = self._tree.match(wanted[:-1])
+        whole = found.beginnings[-1:] if found.length >= MIN_PREFIX else []
+        if found.length >= MIN_PREFIX and not (whole and len(whole[0]) == found.length):
+            for key in filter(self._cuts, found.below.keys()):
+                return self._entries[key], found.length
+        return next(((self._entries[key], len(key)) for key in whole), None)
+
+    def _cuts(self, key: Key) -> bool:
+        """Whether an entry can be cut to its beginnings."""
+        return bool(can_trim_prompt_cache(self._entries[key].cache))
 
     def _pin(self, owner: int, entry: _Entry) -> None:
         held = {*self._pins.values(), entry.tokens}
@@ -159,13 +161,11 @@ class PrefixStore:
     def _replaced_by(self, entry: _Entry) -> list[Key]:
         """The same tokens, and their beginnings where the new cache serves them as well."""
         key, cuts = entry.tokens, can_trim_prompt_cache(entry.cache)
-        return [
-            old
-            for old in self._index.get(key[:MIN_PREFIX], ())
-            if key[: len(old)] == old and (cuts or old == key)
-        ]
+        return [old for old in self._tree.match(key).beginnings if cuts or old == key]
 
     def _make_room(self) -> None:
+        if self.nbytes <= self._budget:
+            return
         held = set(self._pins.values())
         for key in [key for key in self._entries if key not in held]:
             if self.nbytes <= self._budget:
@@ -178,10 +178,7 @@ class PrefixStore:
     def _drop(self, key: Key) -> None:
         self._pins = {owner: held for owner, held in self._pins.items() if held != key}
         self.nbytes -= self._entries.pop(key).nbytes
-        bucket = self._index[key[:MIN_PREFIX]]
-        bucket.discard(key)
-        if not bucket:
-            del self._index[key[:MIN_PREFIX]]
+        self._tree.remove(key)
 
 
 def worth_keeping(tokens: int) -> bool:
@@ -205,15 +202,3 @@ def _view(layer: KVCache, length: int) -> KVCache:
     view.keys, view.values = layer.keys[..., :length, :], layer.values[..., :length, :]
     view.offset = length
     return view
-
-
-def _common(left: Key, right: Key) -> int:
-    """The length of the common beginning, by halving: slices compare at C speed."""
-    low, high = 0, min(len(left), len(right))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if left[low:middle] == right[low:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low

@@ -46,6 +46,7 @@ class Reuse:
         self._clock = clock
         self._reading: _Reading | None = None
         self._read_ahead = 0
+        self._pending: list[Kept] = []  # to be stored once the turn's tokens are on their way
 
     # Streams.
 
@@ -89,10 +90,25 @@ class Reuse:
     def _worth(self, stream: Stream) -> list[int]:
         return self._checkpoints.worth(stream.request.prompt, stream.request.checkpoints)
 
+    def keep_end(self, tokens: list[int], cache: list[Any]) -> None:
+        """Store what a stream has read and written, for the next turn of its conversation."""
+        self._pending.append(Kept(cache, tokens))
+
     def _store(self, generator: Generator, row: int, known: list[int]) -> None:
         if not self.prefixes.covers(known):
             cache, tokens = generator.extract_cache([row])[row]
-            self.prefixes.store(tokens, cache)
+            self._pending.append(Kept(cache, list(tokens)))  # a copy: theirs grows
+
+    def settle(self) -> bool:
+        """Copy what a turn left to store; whether there was anything.
+
+        Nobody waits for that: it has time until the turn's tokens are sent. Until the next turn
+        it must be done, which would have to copy the whole batch for a slice of the old one.
+        """
+        pending, self._pending = self._pending, []
+        for kept in pending:
+            self.prefixes.store(kept.tokens, kept.cache)
+        return bool(pending)
 
     # Streams that wait in the front end.
 
@@ -183,5 +199,6 @@ class Reuse:
     def discard(self) -> None:
         """A step failed: drop all arrays, and whoever waits; it may be to blame."""
         self._reading = None
+        self._pending.clear()
         self._queue.clear()
         self.prefixes.clear()

@@ -111,6 +111,17 @@ class Worker:
         for uid, reason in turn.refused:
             self._send(Fault(epoch=self._epoch, uid=uid, reason=reason))
         self._publish(turn)
+        self._settle()
+
+    def _settle(self) -> None:
+        """What nobody waits for comes after the tokens are sent."""
+        try:
+            settled = self._adapter.settle()
+        except Exception as error:  # noqa: BLE001  # copies may run out of memory
+            self._recover(error)
+            return
+        if settled and not self._adapter.busy:
+            self._publish(Turn())  # or what is stored would not show before the next stream
 
     def _recover(self, error: Exception) -> None:
         """Throw the generator away, and say who lost a row by that."""

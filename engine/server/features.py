@@ -57,9 +57,9 @@ class Features:
         self.governance.stop()
         return self._config.admission.limit
 
-    def first_text(self, ttft: float, now: float, *, at_limit: bool) -> None:
+    def first_text(self, uid: int, ttft: float, now: float, *, at_limit: bool) -> None:
         """A stream has its first text `ttft` seconds after it got its place."""
-        self.governance.first_text(ttft, now, at_limit=at_limit)
+        self.governance.first_text(uid, ttft, now, at_limit=at_limit)
 
     @property
     def sample_rate(self) -> int:

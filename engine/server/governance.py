@@ -6,6 +6,7 @@ every stream, governed or not, so that it knows the load when a block of the gov
 
 import logging
 from collections.abc import Iterator
+from math import nan
 from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -15,6 +16,7 @@ from engine.config import Config
 from engine.core.admission import CAUSES
 from engine.core.governor import AdaptiveGovernor
 from engine.core.guard import GovernorGuard
+from engine.core.seeker import Seeker
 from engine.core.stability import TROUBLES
 from engine.core.tenants import TenantBudgets
 from engine.runtime.messages import Prefill
@@ -40,6 +42,8 @@ class Governance(Collector):
             ),
         )
         self._governor: AdaptiveGovernor | None = None
+        self._seeker: Seeker | None = None
+        self._fewer = False  # whether the seeker lets fewer run than the governor would
         self.trouble: str | None = None  #: why it is in safe mode
         self._sheds = dict.fromkeys(CAUSES, 0)
         self._entries = dict.fromkeys(TROUBLES, 0)
@@ -58,21 +62,31 @@ class Governance(Collector):
 
     def stop(self) -> None:
         """The block is over: the configuration's limit serves."""
-        self._governor = self.trouble = None
+        self._governor = self._seeker = self.trouble = None
 
     def limit(self, current: int, now: float) -> int:
         """How many streams may run at once; a block starts at the `current` limit."""
         if self._governor is None:
             self._governor = self._new_governor(current)
-        limit = self._governor.limit(now)
-        self._notice(self._governor.trouble, limit)
-        return limit
+        allowed = self._governor.limit(now)
+        self._notice(self._governor.trouble, allowed)
+        if self.trouble is not None:
+            self._seeker, self._fewer = None, False  # in safe mode nothing is tried
+            return allowed
+        if self._seeker is None:
+            self._seeker = Seeker(self._low, INTERVAL_SECONDS)
+        enough = self._seeker.limit(allowed, now)
+        self._fewer = enough < allowed
+        return enough
 
-    def first_text(self, seconds: float, now: float, *, at_limit: bool) -> None:
+    def first_text(self, uid: int, seconds: float, now: float, *, at_limit: bool) -> None:
         """A stream has its first text, so long after it got its place."""
-        self.guard.forecast.first_text(seconds, now)
+        self.guard.first_text(uid, seconds, now)
+        if self._seeker is not None:
+            self._seeker.first_text(self.guard.running)
         if self._governor is not None:
-            self._governor.observe(seconds, now, at_limit=at_limit)
+            # Where fewer are enough, a good TTFT says nothing about a higher limit.
+            self._governor.observe(seconds, now, at_limit=at_limit and not self._fewer)
 
     def prefilled(self, prefill: Prefill, cached: int, now: float) -> None:
         """A chunk of a prompt was read; `cached` tokens of it were not, for they were kept."""
@@ -81,6 +95,8 @@ class Governance(Collector):
     def shed(self, cause: str, streams: int = 1) -> None:
         """Streams were turned away, for one of `CAUSES`."""
         self._sheds[cause] += streams
+        if self._seeker is not None:
+            self._seeker.shed(streams)
 
     def collect(self) -> Iterator[Metric]:
         """Read at the scrape."""
@@ -94,6 +110,18 @@ class Governance(Collector):
             ("unread_tokens", "Prompt tokens to read of streams with a slot", tokens.outstanding),
         ):
             yield GaugeMetricFamily(f"phase5_prefill_{name}", text, value=value)
+        governor = self._governor
+        yield GaugeMetricFamily(
+            "phase5_governor_ttft_p95_seconds",
+            "P95 from slot to first token that the governor saw last",
+            value=nan if governor is None or governor.ttft_p95_s is None else governor.ttft_p95_s,
+        )
+        enough = None if self._seeker is None else self._seeker.enough
+        yield GaugeMetricFamily(
+            "phase5_governor_enough_slots",
+            "Slots that do as much as more would, as far as was tried",
+            value=nan if enough is None else enough,
+        )
         yield GaugeMetricFamily(
             "phase5_slot_hold_seconds",
             "How long a stream keeps its slot",
@@ -118,10 +146,16 @@ class Governance(Collector):
             log.info("governor: steering again from limit %d: TTFT has been steady", limit)
         self.trouble = trouble
 
+    @property
+    def _high(self) -> int:
+        return min(self._config.governor.max_limit, self._config.runtime.max_rows)
+
+    @property
+    def _low(self) -> int:
+        return min(self._config.governor.min_limit, self._high)
+
     def _new_governor(self, current: int) -> AdaptiveGovernor:
-        bounds = self._config.governor
-        high = min(bounds.max_limit, self._config.runtime.max_rows)
-        low = min(bounds.min_limit, high)
+        bounds, low, high = self._config.governor, self._low, self._high
         return AdaptiveGovernor(
             target_ttft_s=self._target,
             min_limit=low,

@@ -62,7 +62,7 @@ class Observing:
         self._metrics.stages.first_text(stream)
         if times.submitted is not None:
             waited = now - times.submitted
-            self._features.first_text(waited, now, at_limit=self._at_limit())
+            self._features.first_text(stream.uid, waited, now, at_limit=self._at_limit())
 
     def tokens(self, stream: Stream, now: float, count: int) -> None:
         """Output tokens that went out."""

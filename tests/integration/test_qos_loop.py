@@ -191,6 +191,49 @@ def test_a_process_that_stays_slow_is_replaced_and_streams_go_on(tmp_path: Path)
         assert probe.metric("phase5_streams_ended_total", kind="error") == 0
 
 
+def scaling(policies: str, replicas: int) -> str:
+    """Remedies that act at once, and are judged soon."""
+    return (
+        f"runtime: {{replicas: {replicas}}}\n"
+        "qos:\n  evaluation_seconds: 1\n  window_seconds: 6\n  min_samples: 10\n"
+        f"  policies: [{policies}]\n"
+        "  remediation: {max_replicas: 2, settle_seconds: 1}\n"
+    )
+
+
+#: No engine is that fast, however many replicas it has; and any is faster than that.
+TOO_SLOW = "{name: slow, metric: ttft_p95_ms, max: 0.01, remediation: {action: scale_up}}"
+TOO_FAST = "{name: fast, metric: ttft_p95_ms, min: 600000, remediation: {action: scale_down}}"
+
+
+@pytest.mark.parametrize(
+    ("policy", "replicas", "then", "words"),
+    [
+        pytest.param(TOO_SLOW, 1, 2, "1 replicas -> 2 replicas", id="scale_up"),
+        pytest.param(TOO_FAST, 2, 1, "2 replicas -> 1 replicas", id="scale_down"),
+    ],
+)
+def test_a_violation_scales_the_pool_of_real_processes(
+    tmp_path: Path, policy: str, replicas: int, then: int, words: str
+) -> None:
+    with probing(tmp_path, scaling(policy, replicas), "qos_monitoring") as probe:
+
+        def ready() -> int:
+            states: Any = probe.served.status()["replicas"]
+            return sum(one["state"] == "ready" for one in states)
+
+        until(lambda: ready() == replicas)
+        traffic = Traffic(probe)
+        with traffic.flowing():
+            eventually(lambda: ready() == then, f"{then} replicas are ready")
+            until(lambda: len(probe.front.children()) == then)
+        assert set(traffic.answers) == {200}
+        assert probe.metric("phase5_streams_ended_total", kind="error") == 0
+    log = (tmp_path / "stderr").read_text()
+    assert words in log
+    assert "Traceback" not in log
+
+
 async def wave(probe: Probe, streams: int, leaving: int) -> None:
     """So many streams at once, of which some clients leave after their first chunk."""
     limits = httpx.Limits(max_connections=streams)

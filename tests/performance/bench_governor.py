@@ -1,41 +1,41 @@
 """What the adaptive governor does under overload: goodput with it, without it, and at best.
 
-    ./dev run python tests/performance/bench_governor.py [--rounds 4] [--sweep 8 16 32 64 100]
+    ./dev run python tests/performance/bench_governor.py compare|sweep [--halved]
 
 Every engine is `phase5 serve --model tiny` with a queue of 200. The open-loop generator asks for
-twice the capacity, which a closed loop has just measured. Rounds interleave (A B B A): each is a
-stretch that does not count, in which the queue fills, and one that does. *Goodput* is answers
-whose first token came within 550 ms of their scheduled time, a second. The ratio of two rounds
-next to each other is one observation; intervals are Student's on logarithms.
+twice the capacity, which a closed loop has just measured. *Goodput* is answers whose first token
+came within 550 ms of their scheduled time, a second. Each round is a stretch that does not count,
+in which the queue fills, and one that does. The ratio of two rounds next to each other is one
+observation; intervals are Student's on logarithms.
 
-The static limits of the sweep are the governor with both bounds set to one number, so that they
-shed as it does and differ in nothing but the limit. Half of the capacity is taken away by stopping
-the runtime's process for every other `DUTY_SECONDS`.
+- `compare`: flag on against flag off, interleaved (A B B A);
+- `sweep`: flag on beside static limits, each between two rounds of the governor. A static limit
+  is the governor with both bounds set to one number, so that it sheds as it does and differs in
+  nothing but the limit.
 
-The runtime has the first core and everything else the second one, so that the engine and not
-the generator is what saturates. Prints one JSON object; progress goes to standard error.
+With `--halved` half of the capacity is taken away, from engines that had found their limit, by
+stopping the runtime's process for every other `DUTY_SECONDS`. Each takes under four minutes.
+
+Prints one JSON object, with a row for each second of the governor's engine; progress goes to
+standard error. See `overloaded` for what runs where.
 """
 
 import argparse
 import json
 import os
-import signal
 import statistics
-import subprocess
 import sys
 import tempfile
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from itertools import count
 from math import exp, log, sqrt
 from pathlib import Path
 from typing import Any
 
-import httpx
-import psutil
+from overloaded import Engine, halved, serving
 
 from gates.samples import Outcome, Sample
 from pytest_phase5.load.driver import run_plan
@@ -47,87 +47,10 @@ TTFT_LIMIT = 0.550
 OVERLOAD = 2.0
 #: Much to read and some to write: the model works, and front end and generator rest.
 WORKLOAD = Workload(name="governor", words=(100, 200), tokens=(32, 32))
-#: The runtime is stopped and goes on for so long in turn: well below the limit for TTFT.
-DUTY_SECONDS = 0.015
 #: The generator shares its core with the front end, so it may be late by a twentieth of the limit.
 LAG_LIMIT = 0.05
 #: Two-sided 95 % quantiles of Student's t, by degrees of freedom.
 T95 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 2.18, 2.16, 2.14, 2.13)
-
-
-@dataclass
-class Engine:
-    """A running engine, and the limits that it was seen to have."""
-
-    url: str
-    runtime: int
-    limits: list[int] = field(default_factory=list)
-
-    def status(self) -> dict[str, Any]:
-        """`/v1/status`."""
-        document: dict[str, Any] = httpx.get(f"{self.url}/v1/status", timeout=30).json()
-        return document
-
-    @contextmanager
-    def watched(self) -> Iterator[None]:
-        """Note the limit every second."""
-        over = threading.Event()
-
-        def watch() -> None:
-            while not over.wait(1.0):
-                self.limits.append(self.status()["limit"])
-
-        thread = threading.Thread(target=watch)
-        thread.start()
-        try:
-            yield
-        finally:
-            over.set()
-            thread.join()
-
-
-@contextmanager
-def serving(flags: str, yaml: str = "") -> Iterator[Engine]:
-    """An engine whose runtime has the first core to itself."""
-    with tempfile.TemporaryDirectory() as folder:
-        config = Path(folder) / "runtime.yaml"
-        config.write_text(f"admission: {{queue: 200}}\n{yaml}")
-        command = [sys.executable, "-P", "-m", "pytest_phase5.cli", "serve", "--model=tiny"]
-        with subprocess.Popen(
-            [*command, "--port=0", f"--config={config}", f"--flags={flags}"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        ) as process:
-            assert process.stdout is not None
-            url = process.stdout.readline().split()[1]
-            (runtime,) = psutil.Process(process.pid).children()
-            for thread in Path(f"/proc/{runtime.pid}/task").iterdir():
-                os.sched_setaffinity(int(thread.name), {0})
-            try:
-                yield Engine(url, runtime.pid)
-            finally:
-                process.terminate()
-
-
-@contextmanager
-def halved(runtime: int) -> Iterator[None]:
-    """Let a process run half of the time."""
-    over = threading.Event()
-
-    def cycle() -> None:
-        while not over.wait(DUTY_SECONDS):
-            os.kill(runtime, signal.SIGSTOP)
-            time.sleep(DUTY_SECONDS)
-            os.kill(runtime, signal.SIGCONT)
-
-    thread = threading.Thread(target=cycle)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
 
 
 @dataclass(frozen=True)
@@ -140,6 +63,7 @@ class Round:
     lost: int
     ttft_p95: float | None
     limit: int
+    by_second: list[int]  #: answers in time, by the second in which they were due
     valid: str
 
 
@@ -166,8 +90,10 @@ class Bench:
         whole = ends[: -streams // 2]
         return (len(whole) - 1) / (whole[-1] - whole[0])
 
-    def overload(self, engine: Engine, rate: float, seconds: float, settle: float) -> Round:
-        """A stretch at this rate."""
+    def overload(self, engine: Engine, rate: float, settle: float | None = None) -> Round:
+        """A stretch at this rate, after one of `settle` seconds that does not count."""
+        seconds = self._options.seconds
+        settle = self._options.settle if settle is None else settle
         plan = open_loop(
             engine.url,
             rate=rate,
@@ -183,13 +109,16 @@ class Bench:
         span = max(sample.scheduled for sample in samples) - began
         firsts = sorted(sample.ttft for sample in samples if sample.ttft is not None)
         served = [sample for sample in samples if sample.outcome is Outcome.OK]
+        good = [one for one in served if (one.ttft or TTFT_LIMIT) <= TTFT_LIMIT]
+        due = Counter(int(one.scheduled - began) for one in good)
         return Round(
-            goodput=sum((one.ttft or TTFT_LIMIT) <= TTFT_LIMIT for one in served) / span,
+            goodput=len(good) / span,
             completed=len(served) / span,
             shed=sum(one.status in {429, 503} for one in samples) / len(samples),
             lost=sum(one.outcome is not Outcome.OK and one.status == 200 for one in samples),
             ttft_p95=firsts[int(0.95 * len(firsts))] if firsts else None,
             limit=engine.limits[-1],
+            by_second=[due[second] for second in range(round(seconds))],
             valid=why,
         )
 
@@ -217,23 +146,15 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)  # noqa: T201 - a command
 
 
-def compare(
-    bench: Bench,
-    off: Engine,
-    on: Engine,
-    capacity: Callable[[], float],
-    options: argparse.Namespace,
-) -> dict[str, Any]:
+def compare(bench: Bench, off: Engine, on: Engine, options: argparse.Namespace) -> dict[str, Any]:
     """Interleaved rounds of both arms, the capacity measured anew before each pair."""
     arms = {"off": off, "on": on}
     rounds: dict[str, list[Round]] = {"off": [], "on": []}
     capacities = []
     for turn in range(options.rounds):
-        capacities.append(capacity())
+        capacities.append(bench.capacity(off))
         for name in ("off", "on") if turn % 2 == 0 else ("on", "off"):
-            engine = arms[name]
-            rate = OVERLOAD * capacities[-1]
-            rounds[name].append(bench.overload(engine, rate, options.seconds, options.settle))
+            rounds[name].append(bench.overload(arms[name], OVERLOAD * capacities[-1]))
             say(f"  {name}: capacity {capacities[-1]:.1f}/s {rounds[name][-1]}")
     pairs = list(zip(rounds["on"], rounds["off"], capacities, strict=True))
     # Without a single answer in time a ratio has no value: half an answer is assumed.
@@ -245,24 +166,29 @@ def compare(
         "on_over_off": estimate([on.goodput / max(off.goodput, least) for on, off, _ in pairs]),
         "on_over_capacity": estimate([on.goodput / each for on, _, each in pairs]),
         "on_over_off_completed": estimate([on.goodput / off.completed for on, off, _ in pairs]),
-        "limits_on": [on.limit for on, _, _ in pairs],
         "rounds": {name: [vars(one) for one in found] for name, found in rounds.items()},
     }
 
 
-def sweep(bench: Bench, on: Engine, rate: float, options: argparse.Namespace) -> dict[str, Any]:
-    """The governor beside each static limit, one after the other."""
+def sweep(bench: Bench, off: Engine, on: Engine, options: argparse.Namespace) -> dict[str, Any]:
+    """Rounds of the governor, and one of each static limit between two of them."""
+    rate = OVERLOAD * bench.capacity(off)
+    before = bench.overload(on, rate)
     table, ratios = {}, {}
-    for limit in options.sweep:
-        with serving("adaptive_governor", _bounds(limit, limit)) as static:
-            before = bench.overload(on, rate, options.seconds, options.settle)
-            there = bench.overload(static, rate, options.seconds, options.settle)
-            after = bench.overload(on, rate, options.seconds, options.settle)
+    for limit in options.limits:
+        with ExitStack() as stack:
+            static = stack.enter_context(serving("adaptive_governor", _bounds(limit, limit)))
+            if options.halved:
+                stack.enter_context(halved(static.runtime))
+            there = bench.overload(static, rate)
+        after = bench.overload(on, rate)
         table[limit] = there.goodput
         ratios[limit] = sqrt(before.goodput * after.goodput) / max(there.goodput, 1e-9)
-        say(f"  static {limit}: {there.goodput:.1f}/s, governor / static {ratios[limit]:.3f}")
+        say(f"  static {limit}: {there}, governor / static {ratios[limit]:.3f}, {after}")
+        before = after
     best = max(table, key=lambda limit: table[limit])
     return {
+        "offered_rps": rate,
         "goodput_rps": table,
         "governor_over_static": ratios,
         "best_limit": best,
@@ -274,8 +200,12 @@ def _bounds(low: int, high: int) -> str:
     return f"governor: {{min_limit: {low}, max_limit: {high}}}\n"
 
 
-def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """Everything."""
+#: What is measured: `compare` or `sweep`.
+Part = Callable[[Bench, Engine, Engine, argparse.Namespace], dict[str, Any]]
+
+
+def measure(part: Part, options: argparse.Namespace) -> dict[str, Any]:
+    """One part, from engines that have found their limit."""
     os.sched_setaffinity(0, range(1, os.cpu_count() or 2))
     report: dict[str, Any] = {"model": "tiny", "load_before": os.getloadavg()}
     with ExitStack() as stack:
@@ -284,18 +214,18 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         off = stack.enter_context(serving("off"))
         on = stack.enter_context(serving("adaptive_governor"))
         capacity = bench.capacity(off)
-        say(f"capacity {capacity:.1f}/s; {options.governor_seconds:.0f} s for the governor")
-        bench.overload(on, OVERLOAD * capacity, 5, options.governor_seconds)
-        report["full"] = compare(bench, off, on, lambda: bench.capacity(off), options)
-        if options.sweep:
-            report["sweep"] = sweep(bench, on, OVERLOAD * capacity, options)
-        say("half of the capacity")
-        before = len(on.limits)
-        with halved(off.runtime), halved(on.runtime):
-            half = bench.capacity(off)
-            bench.overload(on, OVERLOAD * half, 5, options.governor_seconds)
-            report["halved"] = compare(bench, off, on, lambda: bench.capacity(off), options)
-        report["limits"] = {"full": on.limits[:before], "halved": on.limits[before:]}
+        say(f"capacity {capacity:.1f}/s")
+        bench.overload(on, OVERLOAD * capacity, settle=options.settle_first)
+        report["halved_at"] = len(on.seconds)
+        if options.halved:
+            stack.enter_context(halved(off.runtime))
+            stack.enter_context(halved(on.runtime))
+            capacity = bench.capacity(off)
+            say(f"half of the capacity: {capacity:.1f}/s")
+            bench.overload(on, OVERLOAD * capacity, settle=options.settle_first)
+        report["measured_from"] = len(on.seconds)
+        report |= part(bench, off, on, options)
+        report["limits"], report["seconds"] = on.limits, on.seconds
         report["governor"] = on.status()["governor"]
     report["load_after"] = os.getloadavg()
     return report
@@ -303,14 +233,18 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 def main() -> None:
     """Measure and print."""
+    parts: dict[str, Part] = {"compare": compare, "sweep": sweep}
     parser = argparse.ArgumentParser()
+    parser.add_argument("part", choices=parts)
+    parser.add_argument("--halved", action="store_true", help="with half of the capacity")
     parser.add_argument("--rounds", type=int, default=4, help="pairs of rounds")
     parser.add_argument("--seconds", type=float, default=8, help="of a round that count")
-    parser.add_argument("--settle", type=float, default=6, help="of a round that do not")
-    parser.add_argument("--governor-seconds", type=float, default=30, help="to find its limit")
+    parser.add_argument("--settle", type=float, default=5, help="of a round that do not")
+    parser.add_argument("--settle-first", type=float, default=60, help="to find the limit")
     parser.add_argument("--capacity-requests", type=int, default=4, help="for each stream")
-    parser.add_argument("--sweep", type=int, nargs="*", default=[8, 16, 32, 64, 100])
-    print(json.dumps(measure(parser.parse_args()), indent=1))  # noqa: T201 - the result
+    parser.add_argument("--limits", type=int, nargs="*", default=[8, 16, 24, 32, 64])
+    options = parser.parse_args()
+    print(json.dumps(measure(parts[options.part], options), indent=1))  # noqa: T201 - the result
 
 
 if __name__ == "__main__":

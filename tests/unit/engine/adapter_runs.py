@@ -69,6 +69,7 @@ class Run:
     def drive(self, under_test: Adapter, after_step: Callable[[], None] = lambda: None) -> None:
         while under_test.busy:
             turn = under_test.step()
+            under_test.settle()
             self.most_rows = max(self.most_rows, under_test.rows)
             self.refused |= dict(turn.refused)
             for token in turn.tokens:

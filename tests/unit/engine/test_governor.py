@@ -1,6 +1,7 @@
 from collections.abc import Callable
 from math import inf, nan
 from random import Random
+from statistics import median
 
 import pytest
 from hypothesis import given
@@ -251,6 +252,25 @@ def test_delay_and_noise_together_leave_no_limit_cycle(delay: int, seed: int) ->
     settled = limits[100:]
     assert max(settled) - min(settled) <= 4
     assert 30 <= settled[-1] <= 47
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("delay", DELAYS)
+@pytest.mark.parametrize("noise", [0.1, 0.2])
+@pytest.mark.parametrize(("before", "after"), [(1.0, 2.0), (2.0, 1.0)])
+def test_after_noise_a_step_is_answered_within_24_intervals(
+    before: float, after: float, noise: float, delay: int, seed: int
+) -> None:
+    limits = steer(
+        lambda n, turn: (120 + 9 * n) * (before if turn < 60 else after),
+        start=50,
+        intervals=160,
+        delay=delay,
+        noise=noise,
+        seed=seed,
+    )
+    final = median(limits[120:])
+    assert all(abs(limit - final) <= max(3, 0.15 * final) for limit in limits[84:])
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -58,6 +58,7 @@ class Stage:
     def step(self) -> list[Token]:
         """One step; the tokens must be those of streams that are not over, in order."""
         turn = self.adapter.step()
+        self.adapter.settle()
         assert turn.refused == []
         for token in turn.tokens:
             before = self.tokens[token.uid]

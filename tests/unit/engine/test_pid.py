@@ -68,6 +68,31 @@ def test_each_turn_halves_the_largest_step() -> None:
     assert steps == pytest.approx([0.8 * SLEW_AFTER_OVERSHOOT**turn for turn in range(5)])
 
 
+NOISE = [1.2, 0.8] * 6  # turns that leave next to nothing of the step
+
+
+def step_after(measurements: list[float]) -> float:
+    """The size of the last step."""
+    series = outputs(replace(OPEN, ki=50, slew=0.8), measurements)
+    return abs(series[-1] - series[-2])
+
+
+def test_two_errors_that_stand_out_give_the_whole_step_back() -> None:
+    assert step_after([*NOISE, 1.6, 1.6]) == pytest.approx(0.8)
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        pytest.param([1.2, 1.2], id="as large as before"),
+        pytest.param([1.6], id="one alone"),
+        pytest.param([1.6, 0.4], id="one on each side"),
+    ],
+)
+def test_noise_and_a_swing_do_not(after: list[float]) -> None:
+    assert step_after([*NOISE, *after]) <= 0.8 / 16
+
+
 def test_the_start_lies_within_the_bounds() -> None:
     with pytest.raises(ValueError, match=r"start 5.0 is outside 0 to 4"):
         controller(REAL, start=5.0)

@@ -161,14 +161,14 @@ class PrefixStoreMachine(RuleBasedStateMachine):
     def clear(self) -> None:
         self.store.clear()
         assert self.store.nbytes == 0
-        assert self.store._index == {}
+        assert not list(self.store._tree.match(()).below.keys())
 
     @invariant()
     def the_books_balance(self) -> None:
         entries = self.store._entries
         assert self.store.nbytes == sum(entry.nbytes for entry in entries.values()) <= self.budget
         assert self.store.nbytes == sum(len(tokens) for tokens in entries) * TOKEN_BYTES
-        assert {key for bucket in self.store._index.values() for key in bucket} == set(entries)
+        assert set(self.store._tree.match(()).below.keys()) == set(entries)
 
     @invariant()
     def every_entry_holds_what_it_says(self) -> None:

@@ -25,6 +25,7 @@ from engine.runtime.messages import (
     Submit,
     ToRuntime,
 )
+from engine.runtime.prefixes import PrefixStore
 from engine.runtime.serving import Inbox, Worker, eos_ids
 
 
@@ -224,6 +225,30 @@ def test_idle_it_tells_what_a_cancel_or_an_eviction_freed_and_otherwise_is_silen
     assert cancelled.prefix_bytes > 0
     assert evicted.prefix_bytes == 0
     assert evicted.tokens == []
+
+
+#: Stored at its end alone: the boundary says that nobody shares its prompt.
+KEPT = Submit(uid=1, prompt=[5] * 40, max_tokens=4, seed=1, reuse_prefix=True, checkpoints=[35])
+
+
+def test_the_last_token_is_sent_before_the_cache_is_copied_and_idle_that_is_told() -> None:
+    frames = FrontEnd().frames(KEPT, until=1, then=[(Evict(keep_bytes=0), _idle)])
+    steps = [frame for frame in frames if isinstance(frame, Step)]
+    (last,) = (n for n, step in enumerate(steps) if any(token.finish for token in step.tokens))
+    assert steps[last].prefix_bytes < steps[last + 1].prefix_bytes
+    assert steps[last + 1].tokens == []
+
+
+def test_a_copy_that_fails_after_the_last_token_costs_nobody_a_token(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(PrefixStore, "store", fail)
+    frames = FrontEnd().frames(KEPT, until=1, then=[(request(2), lambda said: 2 in _ends(said))])
+    assert len(tokens(frames, 1)) == len(tokens(frames, 2)) == 4
+    assert not [frame for frame in frames if isinstance(frame, Fault | Faulted)]
 
 
 def test_a_step_tells_the_memory_of_the_process() -> None:

@@ -87,3 +87,10 @@ def test_a_jump_begins_the_calm_anew_and_silence_is_calm() -> None:
     jump = 1.01 * STEADY
     assert [calm.sample(ttft) for ttft in (1.0, 1.0, jump, jump, jump)] == [False] * 4 + [False]
     assert calm.silent(1)
+
+
+def test_a_limit_that_nobody_reaches_is_not_to_blame() -> None:
+    """Something else bounds what runs, and the machine gets slower."""
+    subject = Stability(100)
+    pairs = zip(falling(), rising(), strict=True)
+    assert not any(subject.trouble(limit, ttft, reached=False) for limit, ttft in pairs)

@@ -37,6 +37,7 @@ class Stage:
 
     def step(self) -> Turn:
         turn: Turn = self.adapter.step()
+        self.adapter.settle()
         self.known |= {each.uid: each.known for each in turn.warmed}
         self.read_ahead += turn.read_ahead
         self.expired += turn.expired

@@ -15,7 +15,7 @@ def test_the_limit_is_fixed_without_the_governor() -> None:
     fixed = features(frozenset())
     fixed.limit(50, 0.0, 0.0)
     for second in range(60):
-        fixed.first_text(9.0, float(second), at_limit=True)
+        fixed.first_text(1, 9.0, float(second), at_limit=True)
     assert fixed.limit(50, 60.0, 60.0) == 50
 
 
@@ -23,7 +23,7 @@ def test_the_governor_begins_at_the_current_limit_and_lowers_it_when_slow() -> N
     adaptive = features(GOVERNOR)
     assert adaptive.limit(50, 0.0, 0.0) == 50
     for second in range(60):
-        adaptive.first_text(9.0, float(second), at_limit=True)
+        adaptive.first_text(1, 9.0, float(second), at_limit=True)
     assert adaptive.limit(50, 60.0, 60.0) < 50
 
 

@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Callable
+from math import isnan
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
 from engine.config import Config, GovernorConfig
-from engine.core.admission import AdmissionQueue, Admit, Ticket
+from engine.core.admission import WOULD_BE_LATE, AdmissionQueue, Admit, Ticket
 from engine.runtime.messages import Prefill
 from engine.server.governance import INTERVAL_SECONDS, Governance
 from engine.server.parts import Clocks
@@ -197,10 +198,11 @@ def test_safe_mode_shows_in_status_metrics_and_log(
     engine = bench.engine
     caplog.set_level("INFO", "engine.server.governor")
     assert bench.get("/v1/status").json()["governor"] == {"mode": "off", "trouble": None}
+    assert isnan(bench.metric("phase5_governor_ttft_p95_seconds"))
 
     def interval(ttft: float) -> int:
         engine.on_tick()
-        engine.features.first_text(ttft, clock.now, at_limit=True)
+        engine.features.first_text(1, ttft, clock.now, at_limit=True)
         clock.now += INTERVAL_SECONDS
         engine.on_tick()
         return engine.dispatcher.queue.limit
@@ -210,6 +212,7 @@ def test_safe_mode_shows_in_status_metrics_and_log(
         limit = interval(slow)
         slow += 0.05
     assert limit == 50  # admission.limit
+    assert bench.metric("phase5_governor_ttft_p95_seconds") == pytest.approx(slow - 0.05)
     trouble = {"mode": "safe", "trouble": "worse_while_falling"}
     assert bench.get("/v1/status").json()["governor"] == trouble
     assert bench.get_samples("phase5_governor_mode")["safe"] == 1
@@ -242,7 +245,7 @@ def steered(subject: Governance, ttft: float, start: int = 50) -> int:
     """The limit after many intervals of one TTFT."""
     for turn in range(60):
         subject.limit(start, turn * INTERVAL_SECONDS)
-        subject.first_text(ttft, turn * INTERVAL_SECONDS, at_limit=True)
+        subject.first_text(1, ttft, turn * INTERVAL_SECONDS, at_limit=True)
     return subject.limit(start, 60 * INTERVAL_SECONDS)
 
 
@@ -263,7 +266,7 @@ def calm(subject: Governance) -> object:
     now, slow = 0.0, 0.6
     while subject.mode != "safe":
         subject.limit(50, now)
-        subject.first_text(slow, now, at_limit=True)
+        subject.first_text(1, slow, now, at_limit=True)
         now, slow = now + INTERVAL_SECONDS, slow + 0.05
         subject.limit(50, now)
     since = now
@@ -316,7 +319,7 @@ def test_d14_the_static_limit_of_safe_mode_is_that_of_admission() -> None:
     now, slow = 0.0, 0.6
     while subject.mode != "safe":
         limit = subject.limit(50, now)
-        subject.first_text(slow, now, at_limit=True)
+        subject.first_text(1, slow, now, at_limit=True)
         now, slow = now + INTERVAL_SECONDS, slow + 0.05
         limit = subject.limit(50, now)
     assert limit == 33
@@ -331,3 +334,46 @@ def test_the_guard_learns_while_the_governor_is_off() -> None:
         assert queue.offer(ticket, n * 1.0) == Admit()
         queue.release(n, n + 0.5)
     assert subject.guard.forecast.hold_seconds == pytest.approx(0.5)
+
+
+def pressed(subject: Governance, turns: range, ttft: float) -> list[int]:
+    """The limit after each interval of 200 streams that ran 50 at once, as many turned away."""
+    limits = []
+    for turn in turns:
+        now = turn * INTERVAL_SECONDS
+        subject.limit(50, now)
+        for _ in range(200):
+            subject.first_text(1, ttft, now + 1, at_limit=True)
+        subject.shed(WOULD_BE_LATE, 200)
+        limits.append(subject.limit(50, now + INTERVAL_SECONDS))
+    return limits
+
+
+def enough(subject: Governance) -> float:
+    (metric,) = (one for one in subject.collect() if one.name == "phase5_governor_enough_slots")
+    return float(metric.samples[0].value)
+
+
+def test_under_pressure_fewer_slots_are_tried_and_a_good_ttft_then_raises_nothing() -> None:
+    subject = governance()
+    for number in range(50):
+        subject.guard.started(Ticket(number, 0, 9, 1, pipeline=False), 0.0)
+    assert isnan(enough(subject))
+    limits = pressed(subject, range(20), 0.52)
+    assert limits[-1] < 10
+    assert enough(subject) < 50
+    pressed(subject, range(20, 24), 0.1)  # while fewer run than the governor allows
+    subject.stop()
+    assert isnan(enough(subject))
+    assert subject.limit(50, 1000.0) == 50
+
+
+def test_in_safe_mode_nothing_is_tried() -> None:
+    subject = governance()
+    turn = 0
+    while subject.mode != "safe":
+        subject.limit(50, turn * INTERVAL_SECONDS)
+        subject.first_text(1, 0.6 + 0.05 * turn, turn * INTERVAL_SECONDS, at_limit=True)
+        turn += 1
+    assert pressed(subject, range(turn, turn + 5), 0.6) == [50] * 5
+    assert isnan(enough(subject))
