@@ -31,7 +31,8 @@ class Submit(msgspec.Struct, frozen=True, kw_only=True, tag="submit"):
 
     `emitted` holds output tokens that the client already has: a replayed stream goes on
     behind them, at output position `len(emitted)`. `checkpoints` are lengths of beginnings that
-    other prompts may share (the system prompt, turns), in rising order.
+    other prompts may share (the system prompt, turns), in rising order. `speculate`: it may get
+    several tokens a step, while that pays.
     """
 
     uid: int
@@ -45,6 +46,7 @@ class Submit(msgspec.Struct, frozen=True, kw_only=True, tag="submit"):
     reuse_prefix: bool = False
     logprobs: int | None = None
     checkpoints: list[int] = []
+    speculate: bool = False
 
 
 class Warm(msgspec.Struct, frozen=True, kw_only=True, tag="warm"):
