@@ -115,6 +115,11 @@ class Adapter:
         """Bytes of it that are held for streams that are about to come."""
         return self._reuse.prefixes.pinned_bytes
 
+    @property
+    def speculating(self) -> bool:
+        """Whether drafts are made because they pay."""
+        return bool(self._speculator and self._speculator.active)
+
     def warm(self, message: Warm) -> None:
         """A stream waits for its place: hold what is known of its prompt, read on when idle."""
         self._reuse.warm(message)
@@ -197,6 +202,8 @@ class Adapter:
                     if not self._reuse.progress(self._generator, response)
                 ]
         turn.warmed, turn.read_ahead, turn.expired = self._reuse.news()
+        if self._speculator:
+            turn.drafted, turn.accepted = self._speculator.news()
         turn.refused, self._refused = self._refused, []
         return turn
 

@@ -144,7 +144,7 @@ class PrefixStore:
     def _find(self, wanted: Key) -> tuple[_Entry, int] | None:
         """The entry that knows most of a prompt, and how much of it."""
         candidates = self._index.get(wanted[:MIN_PREFIX], ())
-        shared = {key: _common(key, wanted[:-1]) for key in candidates}
+        shared = {key: common(key, wanted[:-1]) for key in candidates}
         for key in sorted(shared, key=shared.__getitem__, reverse=True):
             entry, length = self._entries[key], shared[key]
             if length >= MIN_PREFIX and (length == len(key) or can_trim_prompt_cache(entry.cache)):
@@ -207,7 +207,7 @@ def _view(layer: KVCache, length: int) -> KVCache:
     return view
 
 
-def _common(left: Key, right: Key) -> int:
+def common(left: Sequence[int], right: Sequence[int]) -> int:
     """The length of the common beginning, by halving: slices compare at C speed."""
     low, high = 0, min(len(left), len(right))
     while low < high:

@@ -5,22 +5,57 @@ Owned by the thread that owns the model, as the batch is.
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from engine.core.lookup import History
-from engine.core.speculation import Curve, Plan, Source, Speculation
+from engine.core.speculation import Curve, Plan, Source
 from engine.runtime.batch import DecodingBatch
 from engine.runtime.sampling import Row
 
 log = logging.getLogger("engine.runtime.speculation")
 
 
+class Decision(Protocol):
+    """`engine.core.speculation.Speculation`, or what a test puts in its place."""
+
+    @property
+    def lengths(self) -> Sequence[int]:
+        """How long drafts may be, in rising order."""
+
+    @property
+    def active(self) -> bool:
+        """Whether drafts are made because they pay, as of late."""
+
+    def gain(self, rows: int) -> float:
+        """The measured gain in batches of about so many rows."""
+
+    def curve(self, source: Source) -> Curve:
+        """What a new stream's drafts are expected to be worth."""
+
+    def attentive(self, rows: int) -> bool:
+        """Count a step, and say whether it is worth to look for drafts."""
+
+    def plan(self, rows: int, offers: Mapping[Source, Sequence[Curve]]) -> Plan | None:
+        """What to draft in a step of so many rows."""
+
+    def observe_plain(self, rows: int, seconds: float) -> None:
+        """A step without drafts took so long."""
+
+    def observe(self, rows: int, plan: Plan, tokens: int, seconds: float) -> bool:
+        """A step with drafts brought so many tokens in so long; whether drafts now rest."""
+
+    def observe_draft(self, source: Source, curve: Curve, length: int, accepted: int) -> None:
+        """So many tokens of a stream's draft were accepted."""
+
+
 class Drafter(Protocol):
     """A model that drafts."""
 
-    nbytes: int  #: of its caches
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its caches."""
 
     def draft(self, row: int, known: Sequence[int], state: Row, length: int) -> list[int]:
         """What may follow the known tokens of a row; nothing while it has not read them all."""
@@ -41,27 +76,25 @@ class Speculator:
     """Takes the steps of a batch, with drafts where they pay.
 
     Args:
-        longest: tokens of a draft, at most.
+        decision: says when and how much to draft.
         drafter: drafts for rows whose text does not repeat itself.
         clock: seconds that never go back.
 
     Attributes:
         allowed: whether a step may take longer, so that some rows get more of it.
-        drafted, accepted: tokens of drafts so far, and those of them that were right.
     """
 
     def __init__(
         self,
-        longest: int,
+        decision: Decision,
         drafter: Drafter | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.allowed = False
-        self.drafted = 0
-        self.accepted = 0
+        self._drafted = self._accepted = 0
         self._drafter = drafter
         self._clock = clock
-        self._decision = Speculation(longest)
+        self._decision = decision
         self._streams: dict[int, _Stream] = {}  # by row, of those that were looked at
 
     @property
@@ -73,6 +106,12 @@ class Speculator:
     def nbytes(self) -> int:
         """Bytes of the caches of the model that drafts."""
         return self._drafter.nbytes if self._drafter else 0
+
+    def news(self) -> tuple[int, int]:
+        """Since the last time: tokens of drafts that were verified, and those that held."""
+        news = self._drafted, self._accepted
+        self._drafted = self._accepted = 0
+        return news
 
     def keep(self, rows: Sequence[int]) -> None:
         """Only these rows are still there."""
@@ -143,8 +182,8 @@ class Speculator:
             planned.drafts, planned.sources, planned.curves, accepted, strict=True
         ):
             if draft:
-                self.drafted += len(draft)
-                self.accepted += count
+                self._drafted += len(draft)
+                self._accepted += count
                 self._decision.observe_draft(source, curve, len(draft), count)
 
 
