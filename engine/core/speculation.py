@@ -260,23 +260,33 @@ class Speculation:
             / self._price(rows, length, source)
             for source, curves in offers.items()
             if curves
-            for length in self.lengths
+            for length in self._lengths(rows, source)
         }
+
+    def _lengths(self, rows: int, source: Source) -> list[int]:
+        """Lengths whose price is known, and the next one: none is tried before its shorter ones."""
+        known = [self._known_price(rows, length, source) is not None for length in self.lengths]
+        return self.lengths[: [*known, False].index(False) + 1]
 
     def _price(self, rows: int, length: int, source: Source) -> float:
         """What a step takes, in plain steps: as measured, else by the next shorter drafts.
 
         The shortest drafts cost nothing until they are known, so that they become known.
         """
-        size = self._size(rows)
-        known = size.prices.get((length, source))
-        if known and size.steps - known.step < PRICE_STEPS:
-            return median(known.recent)
+        if (known := self._known_price(rows, length, source)) is not None:
+            return known
         place = self.lengths.index(length)
         if place == 0:
             return 1.0
         shorter = self.lengths[place - 1]
         return 1 + (self._price(rows, shorter, source) - 1) * length / shorter
+
+    def _known_price(self, rows: int, length: int, source: Source) -> float | None:
+        size = self._size(rows)
+        price = size.prices.get((length, source))
+        if price is None or size.steps - price.step >= PRICE_STEPS:
+            return None
+        return median(price.recent)
 
     def _size(self, rows: int) -> _Size:
         size = self._sizes.get(bits := (rows - 1).bit_length())
