@@ -174,9 +174,11 @@ class Adapter:
             insort(self._waiting, stream, key=lambda one: one.arrival)
 
     def evict(self, keep_bytes: int) -> None:
-        """Shrink the prefix store to `keep_bytes`, and drop the caches of paused streams."""
+        """Shrink the prefix store to `keep_bytes`; drop what paused streams and drafts hold."""
         self._reuse.prefixes.evict(keep_bytes)
         self._parked.clear()
+        if self._speculator:
+            self._speculator.keep([])
         memory.give_back()
 
     def step(self) -> Turn:

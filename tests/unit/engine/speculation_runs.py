@@ -1,5 +1,6 @@
 """Drafts on demand: for every step, right or wrong as a test wants them."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -22,6 +23,8 @@ class Always:
 
     def __init__(self, source: Source = Source.MODEL) -> None:
         self._source = source
+        self.drafted = Counter[Source]()
+        self.accepted = Counter[Source]()
         self.plain = 0  #: steps without drafts
         self.steps: list[tuple[int, int]] = []  #: rows and tokens of each step with drafts
 
@@ -51,8 +54,9 @@ class Always:
         return False
 
     def observe_draft(self, source: Source, curve: Curve, length: int, accepted: int) -> None:
-        assert source in Source
         assert 0 <= accepted <= length
+        self.drafted[source] += length
+        self.accepted[source] += accepted
         curve.observe(length, accepted, 0.1)
 
 

@@ -59,7 +59,7 @@ def test_each_row_sees_its_own_tokens_and_no_others(lengths: tuple[int, ...]) ->
             assert mx.allclose(out[row, -1], logits_alone(sequence), atol=1e-4)
 
 
-@settings(max_examples=30)
+@settings(max_examples=settings.default.max_examples // 5)
 @given(
     st.lists(st.integers(0, 80), min_size=1, max_size=4),
     st.lists(st.lists(st.integers(1, 5), min_size=4, max_size=4), min_size=1, max_size=4),

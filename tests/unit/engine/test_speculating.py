@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from adapter_runs import Run, adapter, model, prompts, request
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from speculation_runs import LONGEST, Always, Foresight, foresighted, speculating
 
@@ -153,6 +153,7 @@ def test_a_stream_that_is_paused_behind_a_draft_goes_on_exactly(ahead: bool, evi
     assert [of(uid, tokens) for uid in range(3)] == Run(adapter(), given).outputs
 
 
+@settings(max_examples=settings.default.max_examples // 10)
 @given(st.integers(1, 29), st.booleans())
 def test_a_stream_that_is_replayed_goes_on_exactly(cut: int, ahead: bool) -> None:
     given = requests(3)

@@ -6,7 +6,7 @@ from itertools import pairwise
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.core.speculation import (
@@ -112,6 +112,7 @@ def test_what_is_looked_up_in_vain_is_looked_up_ever_less() -> None:
     assert machine.run(1600).looks <= 1600 / 16 + 10
 
 
+@settings(max_examples=settings.default.max_examples // 5)
 @given(st.floats(0, 1), st.floats(0.02, 1.2), st.sampled_from([1, 3, 16]))
 def test_no_mix_of_price_and_luck_loses_more_than_a_little(
     holds: float, each: float, rows: int
@@ -121,6 +122,7 @@ def test_no_mix_of_price_and_luck_loses_more_than_a_little(
     assert machine.run(1500).speedup > 0.96
 
 
+@settings(max_examples=settings.default.max_examples // 5)
 @given(st.floats(0.75, 1), st.floats(0.02, 0.1))
 def test_a_clear_gain_is_taken(holds: float, each: float) -> None:
     machine = Machine(2, holds, linear(each))

@@ -62,7 +62,7 @@ def _numbers(token: Token) -> dict[int, float]:
     return own | (token.top_logprobs or {})
 
 
-@settings(max_examples=40)
+@settings(max_examples=settings.default.max_examples // 5)
 @given(streams, st.integers(0, 2**32), st.booleans(), st.integers(3, 60))
 def test_output_is_that_of_plain_steps_however_good_the_drafts(
     options: list[dict[str, Any]], luck: int, ahead: bool, end: int
