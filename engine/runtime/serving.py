@@ -186,8 +186,8 @@ def load(
     Raises:
         Exception: whatever mlx-lm raises for a folder that it cannot read.
     """
-    model, config = _load(model_folder)
-    draft_model = _load(draft_folder)[0] if draft_folder else None
+    model, config = load_weights(model_folder)
+    draft_model = load_weights(draft_folder)[0] if draft_folder else None
     speculator = make_speculator(model, draft_tokens, draft_model)
     ahead = draft_tokens if speculator else 0
     budget = kv.budget(model, kv_bytes, replicas, draft_model, ahead)
@@ -208,7 +208,7 @@ def load(
     return adapter
 
 
-def _load(folder: Path) -> tuple[Any, dict[str, Any]]:
+def load_weights(folder: Path) -> tuple[Any, dict[str, Any]]:
     """A model on the device, and its configuration."""
     model, config = load_model(folder, lazy=True)
     if device() == "cpu":

@@ -8,6 +8,8 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -15,6 +17,9 @@ from typing import Any
 import httpx
 import pytest
 from served import PATIENCE, Served, serving
+
+from engine.runtime import blas
+from engine.runtime.models import resolve_model
 
 DRAFTING = "runtime: {speculation: {draft_model: tiny}}\n"
 
@@ -122,3 +127,67 @@ def test_a_stream_whose_process_is_killed_between_drafts_goes_on_exactly(
     calm = asyncio.run(ask_all(off, [{**one, "stream": False} for one in bodies]))
     assert texts == [answer["choices"][0]["text"] for answer in calm]
     assert counted(on, "phase5_runtime_replays_total") >= 1
+
+
+#: A clock that counts looks at it: drafts cost nothing, so they are made wherever they can be.
+REAL_MODEL = """
+import json, sys
+from itertools import count
+from pathlib import Path
+from engine.core.speculation import Speculation
+from engine.runtime.light import leave_out_transformers
+leave_out_transformers()
+from engine.runtime.adapter import Adapter
+from engine.runtime.drafting import ModelDrafter
+from engine.runtime.messages import Sampling, Submit
+from engine.runtime.serving import load_weights
+from engine.runtime.speculating import Speculator
+from engine.server.text import TextCodec
+
+model, _ = load_weights(Path(sys.argv[1]))
+codec = TextCodec(Path(sys.argv[1]))
+text = "In Oslo the museum of bridges has 42 rooms. In Quito the museum of bees has 17 rooms."
+asked = [f"Repeat this text: {text}", "Write a short story about a lighthouse."]
+prompts = [codec.encode_chat([{"role": "user", "content": one}]) for one in asked]
+
+def run(speculator):
+    adapter = Adapter(
+        model, eos=codec.eos_ids, max_rows=4, prefill_chunk=64, prefill_rows=4,
+        speculator=speculator,
+    )
+    for uid, prompt in enumerate(prompts):
+        sampling = Sampling(temperature=0.8 * uid, frequency_penalty=0.2 * uid)
+        adapter.submit(Submit(
+            uid=uid, prompt=prompt, max_tokens=40, seed=uid, sampling=sampling, speculate=True,
+        ))
+    outputs, drafted, accepted = {0: [], 1: []}, 0, 0
+    while adapter.busy:
+        turn = adapter.step()
+        drafted, accepted = drafted + turn.drafted, accepted + turn.accepted
+        for token in turn.tokens:
+            outputs[token.uid].append(token.token)
+    return {"outputs": outputs, "drafted": drafted, "accepted": accepted}
+
+clock = lambda: count().__next__
+print(json.dumps({
+    "plain": run(None),
+    "lookup": run(Speculator(Speculation(8), None, clock())),
+    "model": run(Speculator(Speculation(8), ModelDrafter(model), clock())),
+}))
+"""
+
+
+def test_a_real_model_says_the_same_with_drafts_by_look_up_and_by_itself() -> None:
+    folder = resolve_model("smollm2-135m").path
+    size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", REAL_MODEL, str(folder)],
+        env=blas.child_environment(size),
+        capture_output=True,
+        check=True,
+    )
+    found = json.loads(done.stdout)
+    assert found["lookup"]["outputs"] == found["model"]["outputs"] == found["plain"]["outputs"]
+    assert found["plain"]["drafted"] == 0
+    assert found["lookup"]["accepted"] > 10
+    assert found["model"]["accepted"] > 0.6 * found["model"]["drafted"] > 10  # look-ups may fail
