@@ -92,6 +92,7 @@ class Speculator:
     ) -> None:
         self.allowed = False
         self._drafted = self._accepted = 0
+        self._behind_drafts = False  # the last step verified drafts
         self._drafter = drafter
         self._clock = clock
         self._decision = decision
@@ -121,24 +122,34 @@ class Speculator:
 
     def next(self, batch: DecodingBatch, plain: Callable[[], list[Any]]) -> list[Any]:
         """The responses of one step, in order for each row."""
-        began, rows = self._clock(), len(batch)
-        planned = self._plan(batch) if self._decision.attentive(rows) else None
-        if planned is None or not any(planned.drafts):
-            began = self._clock()
-            responses = plain()
-            self._decision.observe_plain(rows, self._clock() - began)
-            return responses
+        rows, begun, planned = len(batch), self._clock(), None
+        if self._decision.attentive(rows):
+            last = batch.last_tokens()  # waits for a step ahead: that time is not the drafts'
+            looked = self._clock()
+            planned = self._plan(batch, last)
+            if planned and any(planned.drafts):
+                return self._verify(batch, planned, looked)
+        responses = plain()
+        # The first step behind drafts finds its tokens ready where steps run ahead, and reading to
+        # catch up is no decoding: neither says what a plain step takes.
+        if planned is None and not (self._behind_drafts and batch.drawn_ahead):
+            self._decision.observe_plain(rows, self._clock() - begun)
+        self._behind_drafts = False
+        return responses
+
+    def _verify(self, batch: DecodingBatch, planned: "_Planned", begun: float) -> list[Any]:
+        rows = len(batch)  # some of them may leave
         responses, accepted = batch.verify(planned.drafts)
         self._learn(planned, accepted)
-        seconds = self._clock() - began
+        self._behind_drafts = True
+        seconds = self._clock() - begun
         if self._decision.observe(rows, planned.plan, len(responses), seconds):
             gain = self._decision.gain(rows)
             log.info("drafts rest in batches of %d rows: the gain was %.2f", rows, gain)
         return responses
 
-    def _plan(self, batch: DecodingBatch) -> "_Planned | None":
-        """What to draft for each row, if anything."""
-        last = batch.last_tokens()
+    def _plan(self, batch: DecodingBatch, last: Sequence[int]) -> "_Planned | None":
+        """What to draft behind the last token of each row, if anything."""
         rows = [self._look_up(batch, index, token) for index, token in enumerate(last)]
         plan = self._decision.plan(len(rows), self._offers(rows))
         if plan is None:

@@ -232,6 +232,27 @@ def test_a_failed_step_with_drafts_leaves_an_adapter_that_serves() -> None:
     assert Run(under_test, [again]).outputs == [plain.output(1)]
 
 
+@AHEAD
+def test_a_step_that_finds_its_tokens_ready_says_nothing_of_what_steps_take(ahead: bool) -> None:
+    """Where steps run ahead, the first one behind drafts takes no time."""
+
+    class EveryThird(Always):
+        asked = 0
+
+        def plan(self, rows: int, offers: Any) -> Any:
+            self.asked += 1
+            return super().plan(rows, offers) if self.asked % 3 == 0 else None
+
+    given = requests(1, max_tokens=60)
+    decision = EveryThird()
+    under_test = knowing(given, decision, ahead=ahead)
+    assert Run(under_test, given).outputs == Run(adapter(), given).outputs
+    drafts, plain = len(decision.steps), decision.asked - len(decision.steps)
+    assert drafts > 2
+    behind = drafts - 1 if decision.asked % 3 == 0 else drafts  # the last one ended the stream
+    assert decision.plain == (plain - behind if ahead else plain)
+
+
 def test_whoever_drafts_hears_which_rows_are_left() -> None:
     given = requests(3)
     drafter = foresighted(given, Run(adapter(), given))
