@@ -49,7 +49,7 @@ PRICE_STEPS: Final = 4096
 
 #: Weight of the latest draft in a stream's acceptance, in that of all, and in the gain.
 STREAM_WEIGHT: Final = 0.2
-PRIOR_WEIGHT: Final = 0.05
+PRIOR_WEIGHT: Final = 0.1
 GAIN_WEIGHT: Final = 0.1
 
 #: How likely a draft's tokens are held to be right before any was seen.
