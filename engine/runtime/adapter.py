@@ -117,8 +117,8 @@ class Adapter:
 
     @property
     def speculating(self) -> bool:
-        """Whether drafts are made because they pay."""
-        return bool(self._speculator and self._speculator.active)
+        """Whether the streams that run get drafts, because those pay."""
+        return bool(self._running and self._speculator and self._speculator.active)
 
     def warm(self, message: Warm) -> None:
         """A stream waits for its place: hold what is known of its prompt, read on when idle."""

@@ -237,6 +237,8 @@ def make_speculator(model: Any, draft_tokens: int, draft_model: Any | None) -> S
     if not cuts:
         log.info("no speculation: the KV cache of this model cannot be cut")
         return None
+    by = "prompt look-up" if draft_model is None else "prompt look-up and a draft model"
+    log.info("speculation by %s, %d tokens at most, where it pays", by, draft_tokens)
     drafter = ModelDrafter(draft_model) if draft_model else None
     return Speculator(Speculation(draft_tokens), drafter)
 

@@ -101,7 +101,7 @@ class Speculator:
     @property
     def active(self) -> bool:
         """Whether drafts are made because they pay, as of late."""
-        return self._decision.active
+        return self.allowed and self._decision.active
 
     @property
     def nbytes(self) -> int:

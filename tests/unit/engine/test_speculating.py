@@ -98,6 +98,20 @@ def test_drafts_begin_when_the_last_control_stream_has_left() -> None:
     assert [of(uid, left) for uid in range(3)] == Run(adapter(), given).outputs
 
 
+def test_it_counts_as_speculating_only_with_streams_that_get_drafts() -> None:
+    given = requests(2)
+    under_test = knowing(given)
+    assert not under_test.speculating
+    under_test.submit(given[0])
+    until(under_test, has_drafts)
+    assert under_test.speculating
+    under_test.submit(request(1, given[1].prompt, max_tokens=30, sampling=SEEDED))
+    under_test.step()
+    assert not under_test.speculating
+    until(under_test, lambda _: False)
+    assert not under_test.speculating
+
+
 def test_while_somebody_waits_or_reads_a_prompt_steps_are_plain() -> None:
     first, long, last = requests(3)
     long = request(1, [9] * 1500, max_tokens=5, speculate=True)
