@@ -5,7 +5,7 @@ many tokens as have no branch between them. Thousands of prompts with one system
 edge and its children.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 Key = tuple[int, ...]
@@ -114,7 +114,7 @@ def _tidy(node: Node, parent: Node) -> None:
         parent.children[child.edge[0]] = child
 
 
-def common(left: Key, right: Key) -> int:
+def common(left: Sequence[int], right: Sequence[int]) -> int:
     """The length of the common beginning, by halving: slices compare at C speed."""
     low, high = 0, min(len(left), len(right))
     while low < high:

@@ -20,6 +20,7 @@ from engine.runtime.messages import Prefill, Submit, Token, Warm
 from engine.runtime.prefill import PrefillPace, chunk
 from engine.runtime.reuse import Reuse
 from engine.runtime.sampling import Row
+from engine.runtime.speculating import Speculator
 from engine.runtime.stream import Kept, Parking, Stream, Turn
 
 
@@ -36,6 +37,7 @@ class Adapter:
         kv: budget of the caches of live streams; None does not limit them.
         ahead: whether a step computes the next tokens already. A GPU does so while this
             step's travel; on mlx's CPU back end they would wait for it. None: as the device is.
+        speculator: gives streams that ask for it several tokens a step; None does not.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Adapter:
         prefix_bytes: int = 0,
         kv: KvBudget | None = None,
         ahead: bool | None = None,
+        speculator: Speculator | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._model = model
@@ -62,6 +65,7 @@ class Adapter:
         self._reuse = Reuse(model, prefix_bytes, clock)
         self._kv = kv
         self._ahead = mx.default_device() != mx.Device(mx.cpu) if ahead is None else ahead
+        self._speculator = speculator
         self._arrivals = 0
         self._streams: dict[int, Stream] = {}  # by uid, from `submit` to the end
         self._waiting: list[Stream] = []  # in order of arrival; neither paused nor running
@@ -93,7 +97,8 @@ class Adapter:
     @property
     def kv_bytes(self) -> int:
         """Bytes of the KV caches of the running rows, padding included."""
-        return int(self._generator.prompt_cache_nbytes)
+        drafting = self._speculator.nbytes if self._speculator else 0
+        return int(self._generator.prompt_cache_nbytes) + drafting
 
     @property
     def parked_bytes(self) -> int:
@@ -109,6 +114,11 @@ class Adapter:
     def pinned_bytes(self) -> int:
         """Bytes of it that are held for streams that are about to come."""
         return self._reuse.prefixes.pinned_bytes
+
+    @property
+    def speculating(self) -> bool:
+        """Whether the streams that run get drafts, because those pay."""
+        return bool(self._running and self._speculator and self._speculator.active)
 
     def warm(self, message: Warm) -> None:
         """A stream waits for its place: hold what is known of its prompt, read on when idle."""
@@ -164,9 +174,11 @@ class Adapter:
             insort(self._waiting, stream, key=lambda one: one.arrival)
 
     def evict(self, keep_bytes: int) -> None:
-        """Shrink the prefix store to `keep_bytes`, and drop the caches of paused streams."""
+        """Shrink the prefix store to `keep_bytes`; drop what paused streams and drafts hold."""
         self._reuse.prefixes.evict(keep_bytes)
         self._parked.clear()
+        if self._speculator:
+            self._speculator.keep([])
         memory.give_back()
 
     def step(self) -> Turn:
@@ -193,6 +205,8 @@ class Adapter:
                     if not self._reuse.progress(self._generator, response)
                 ]
         turn.warmed, turn.read_ahead, turn.expired = self._reuse.news()
+        if self._speculator:
+            turn.drafted, turn.accepted = self._speculator.news()
         turn.refused, self._refused = self._refused, []
         return turn
 
@@ -212,6 +226,8 @@ class Adapter:
             del self._streams[uid]
             self._parked.take(uid)
         self._running.clear()
+        if self._speculator:
+            self._speculator.keep([])
         self._reuse.discard()  # its arrays may be of the step that failed
         self._generator.close()
         self._generator = self._new_generator()
@@ -225,6 +241,7 @@ class Adapter:
         return Generator(
             self._model,
             ahead=self._ahead,
+            speculator=self._speculator,
             completion_batch_size=self._max_rows,
             prefill_batch_size=self._prefill_rows,
         )
@@ -233,10 +250,20 @@ class Adapter:
         """One turn of the generator, with the chunk that fits; learn what its prefill took."""
         unread = self._unread()
         budget = self._pace.budget(decoding=len(unread) < self.rows)
+        if self._speculator:
+            self._speculator.allowed = not unread and self._nobody_would_wait()
         unread += self._reuse.unread
         prefills, tokens, read, seconds = self._generator.next_with_chunk(chunk(unread, budget))
         self._pace.observe(read, seconds)
         return prefills, tokens
+
+    def _nobody_would_wait(self) -> bool:
+        """Whether longer steps hold nobody up who gains nothing by them.
+
+        Those are the streams that do not speculate, the other arm of the experiment, and
+        those that still wait for their first token.
+        """
+        return not self._waiting and all(one.request.speculate for one in self._running.values())
 
     def _admit(self) -> None:
         """Give rows to those who wait, the first first, while a turn has room for their prompts.

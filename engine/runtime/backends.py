@@ -107,13 +107,15 @@ def make_backend(work: Work) -> Backend:
             return RayBackend(work)
 
 
-def make_pool(model: ModelFiles, config: RuntimeConfig, prefix_bytes: int) -> Pool:
+def make_pool(
+    model: ModelFiles, config: RuntimeConfig, prefix_bytes: int, draft: ModelFiles | None = None
+) -> Pool:
     """The runtime that `phase5 serve` serves with.
 
     Raises:
         ConfigError: the backend needs an extra that is not installed.
     """
-    backend = make_backend(Work(model=model, config=config, prefix_bytes=prefix_bytes))
+    backend = make_backend(Work(model=model, config=config, prefix_bytes=prefix_bytes, draft=draft))
 
     def make(on_failed: Callable[[], None]) -> Supervisor:
         return Supervisor(backend.spawn, on_failed=on_failed)

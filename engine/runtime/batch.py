@@ -6,27 +6,53 @@ caches, padding, prefill and stop matching, stays mlx-lm's. Written against mlx-
 pinned: the attributes used here are its inside.
 """
 
-from collections.abc import Sequence
-from typing import Any, Final, cast
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Protocol, cast
 
 import mlx.core as mx
-from mlx_lm.generate import BatchGenerator, GenerationBatch, PromptProcessingBatch
+from mlx_lm.generate import BatchGenerator, PromptProcessingBatch
 from mlx_lm.sample_utils import greedy_sampler
 
 from engine.runtime.kv import grow_by_steps
-from engine.runtime.sampling import Detail, Row, choose
+from engine.runtime.sampling import Detail, choose
 from engine.runtime.stream import Kept
+from engine.runtime.verifying import Verifying
 
 #: How mlx-lm numbers its stages; 0 waits and 1 reads its prompt.
 _DECODING: Final = 2
 
 
-class DecodingBatch(GenerationBatch):  # type: ignore[misc]  # mlx-lm is half annotated
+class Speculator(Protocol):
+    """Lets a step bring more than one token a row."""
+
+    allowed: bool  #: whether steps may take longer, for more tokens
+
+    def next(self, batch: "DecodingBatch", plain: Callable[[], list[Any]]) -> list[Any]:
+        """The responses of one step, in order for each row; `plain` takes a step without drafts."""
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Only these rows are still there."""
+
+
+class DecodingBatch(Verifying):
     """The rows that decode, a step ahead of what is returned. A row's sampler is its `Row`."""
 
-    samplers: list[Row]
     _next_tokens: mx.array
     _next_logprobs: list[Detail | None]
+    speculator: Speculator | None = None
+    drawn_ahead = True
+
+    def next(self) -> list[Any]:
+        """The next token of every row, or several of some."""
+        if self.uids and self.speculator and self.speculator.allowed:
+            return self.speculator.next(self, super().next)
+        return cast("list[Any]", super().next())
+
+    def filter(self, keep: list[int]) -> None:
+        """Keep these rows."""
+        super().filter(keep)
+        if self.speculator:
+            self.speculator.keep(self.uids)
 
     def _step(self) -> tuple[list[int], list[Detail | None]]:
         """Start computing the next tokens; return those that the last step computed."""
@@ -69,6 +95,8 @@ class PromptDecodingBatch(DecodingBatch):
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._begun = True
+
+    drawn_ahead = False
 
     def _step(self) -> tuple[list[int], list[Detail | None]]:
         """Compute the next tokens and return them."""
@@ -119,13 +147,16 @@ class Generator(BatchGenerator):  # type: ignore[misc]  # mlx-lm is half annotat
 
     prefill_step_size: int
 
-    def __init__(self, model: Any, *, ahead: bool, **options: Any) -> None:
+    def __init__(
+        self, model: Any, *, ahead: bool, speculator: Speculator | None = None, **options: Any
+    ) -> None:
         super().__init__(model, **options)
         prefill = PrefillBatch if ahead else PromptPrefillBatch
         self._prompt_batch = prefill.empty(
             model, greedy_sampler, prefill_step_size=self.prefill_step_size
         )
         self._generation_batch = prefill.decoding.empty(model, greedy_sampler)
+        self._generation_batch.speculator = speculator
 
     def _make_batch(self, n: int) -> Any:
         batch = super()._make_batch(n)

@@ -245,7 +245,9 @@ def worker_environment(model: ModelFiles) -> dict[str, str]:
         raise RuntimeStartError(str(error)) from error
 
 
-def worker_options(model: Path, config: RuntimeConfig, prefix_bytes: int, epoch: int) -> list[str]:
+def worker_options(
+    model: Path, config: RuntimeConfig, prefix_bytes: int, epoch: int, draft: Path | None = None
+) -> list[str]:
     """What a process of an epoch serves, as arguments of `engine.runtime.worker`."""
     options = {
         "model": model,
@@ -255,7 +257,10 @@ def worker_options(model: Path, config: RuntimeConfig, prefix_bytes: int, epoch:
         "prefill-rows": config.prefill_rows,
         "prefix-bytes": prefix_bytes,
         "replicas": config.replicas,
+        "draft-tokens": config.speculation.draft_tokens,
     }
+    if draft is not None:
+        options["draft-model"] = draft
     if config.kv_bytes is not None:
         options["kv-bytes"] = config.kv_bytes
     return [f"--{name}={value}" for name, value in options.items()]

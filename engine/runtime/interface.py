@@ -36,6 +36,9 @@ class Replica:
     read_ahead: int = 0  #: prompt tokens that were read for them
     expired: int = 0  #: of them, those that waited too long
     memory_bytes: int = 0  #: all that the process holds; 0 while it is not known
+    drafted: int = 0  #: tokens of drafts that were verified
+    accepted: int = 0  #: those of them that held
+    speculating: bool = False  #: whether drafts are made because they pay
 
 
 class RuntimeStartError(RuntimeError):

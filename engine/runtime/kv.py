@@ -43,14 +43,18 @@ class LayerCost(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class KvBudget:
-    """How many bytes the caches of live streams may take, and what a row costs."""
+    """How many bytes the caches of live streams may take, and what a row costs.
+
+    `ahead`: tokens by which a row's cache may for the time of a step exceed what it will hold.
+    """
 
     total: int
     layers: Sequence[LayerCost]
+    ahead: int = 0
 
     def needed(self, rows: int, longest: int) -> int:
         """Bytes of a batch whose longest row has so many tokens."""
-        return rows * sum(layer.row(longest) for layer in self.layers)
+        return rows * sum(layer.row(longest + self.ahead) for layer in self.layers)
 
     def refusal(self, tokens: int) -> str | None:
         """Why a stream of so many tokens, output included, can never be served; else None."""
@@ -92,15 +96,29 @@ def grow_by_steps(batch: Sequence[Any]) -> None:
             layer.step = STEP
 
 
-def budget(model: Any, kv_bytes: int | None, replicas: int) -> KvBudget:
+def cuts(model: Any) -> bool:
+    """Whether the caches of a model can be cut anywhere, to take back what was read."""
+    return all(type(layer) is KVCache for layer in make_prompt_cache(model))
+
+
+def budget(
+    model: Any,
+    kv_bytes: int | None,
+    replicas: int,
+    draft_model: Any | None = None,
+    draft_tokens: int = 0,
+) -> KvBudget:
     """The budget of a loaded model: as given, else this process's share of what is free.
+
+    A model that drafts has a cache for each row too, and drafts are read before they are cut.
 
     Raises:
         ValueError: not even one token fits, or see `measure`.
     """
     if kv_bytes is None:
         kv_bytes = int(memory.free_bytes() * _SHARE) // replicas
-    given = KvBudget(kv_bytes, measure(model))
+    layers = measure(model) + (measure(draft_model) if draft_model else [])
+    given = KvBudget(kv_bytes, layers, draft_tokens)
     if (least := given.needed(1, 1)) > kv_bytes:
         raise ValueError(f"runtime.kv_bytes {kv_bytes}: one row takes {least} bytes at least")
     return given

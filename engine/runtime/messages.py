@@ -31,7 +31,8 @@ class Submit(msgspec.Struct, frozen=True, kw_only=True, tag="submit"):
 
     `emitted` holds output tokens that the client already has: a replayed stream goes on
     behind them, at output position `len(emitted)`. `checkpoints` are lengths of beginnings that
-    other prompts may share (the system prompt, turns), in rising order.
+    other prompts may share (the system prompt, turns), in rising order. `speculate`: it may get
+    several tokens a step, while that pays.
     """
 
     uid: int
@@ -45,6 +46,7 @@ class Submit(msgspec.Struct, frozen=True, kw_only=True, tag="submit"):
     reuse_prefix: bool = False
     logprobs: int | None = None
     checkpoints: list[int] = []
+    speculate: bool = False
 
 
 class Warm(msgspec.Struct, frozen=True, kw_only=True, tag="warm"):
@@ -146,7 +148,9 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, tag="step"):
     `kv_bytes` are the caches of rows, `parked_bytes` those of paused streams, `prefix_bytes`
     those of the prefix store, `pinned_bytes` what of it is held for waiting streams,
     `memory_bytes` all that the process holds (0: not known). `read_ahead` are prompt tokens that
-    were read for waiting streams, `expired` streams that waited too long, both since the last.
+    were read for waiting streams, `expired` streams that waited too long, `drafted` tokens of
+    drafts that were verified and `accepted` those that held, all since the last. `speculating`:
+    drafts are made because they pay.
     """
 
     epoch: int
@@ -162,6 +166,9 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, tag="step"):
     prefix_bytes: int = 0
     pinned_bytes: int = 0
     memory_bytes: int = 0
+    drafted: int = 0
+    accepted: int = 0
+    speculating: bool = False
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True, tag="fault"):

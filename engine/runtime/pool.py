@@ -21,7 +21,15 @@ from engine.runtime.messages import Submit, Warm
 log = logging.getLogger("engine.runtime.pool")
 
 #: What of a `Replica` only ever rises.
-_COUNTS: Final = ("restarts", "replayed", "convicted", "read_ahead", "expired")
+_COUNTS: Final = (
+    "restarts",
+    "replayed",
+    "convicted",
+    "read_ahead",
+    "expired",
+    "drafted",
+    "accepted",
+)
 
 #: How often a replica is looked at until it serves again, which takes seconds.
 _LOOK_SECONDS: Final = 0.05

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import mlx.core as mx
-from mlx_lm.models.cache import KVCache, make_prompt_cache
 
 from engine.core.checkpoints import Checkpoints
 from engine.runtime.batch import Generator
+from engine.runtime.kv import cuts
 from engine.runtime.messages import Warm, Warmed
 from engine.runtime.prefixes import MIN_PREFIX, PrefixStore, worth_keeping
 from engine.runtime.stream import Kept, Stream
@@ -39,9 +39,8 @@ class Reuse:
     """
 
     def __init__(self, model: Any, budget: int, clock: Callable[[], float]) -> None:
-        cuts = all(type(layer) is KVCache for layer in make_prompt_cache(model))
         self.prefixes = PrefixStore(budget)
-        self._checkpoints = Checkpoints(MIN_PREFIX, cuts=cuts)
+        self._checkpoints = Checkpoints(MIN_PREFIX, cuts=cuts(model))
         self._queue = WarmQueue(self.prefixes)
         self._clock = clock
         self._reading: _Reading | None = None

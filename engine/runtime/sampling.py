@@ -14,7 +14,7 @@ tokens that can be drawn is the same.
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from math import log
 from typing import Final, NamedTuple
@@ -60,6 +60,7 @@ class Row:
     filters: Filters = field(init=False)
     penalised: bool = field(init=False)
     counts: mx.array | None = field(init=False, default=None)
+    before: "Row | None" = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         given = self.sampling
@@ -87,8 +88,30 @@ class Row:
             history=tuple(output),
         )
 
+    def fork(self, ahead: int = 0) -> "Row":
+        """A row that goes on from this one's state, so many positions further.
+
+        Of a penalised row it goes on counting where this one ends by the time it is first drawn.
+        """
+        row = replace(self, position=self.position + ahead)
+        row.before = self if self.penalised else None
+        return row
+
+    def following(self, tokens: int) -> list["Row"]:
+        """The states in which the next tokens are drawn, if each is what the draft says.
+
+        The first is this row itself, and so many more follow. `choose` must be given all of
+        them in this order.
+        """
+        rows = [self]
+        for _ in range(tokens):
+            rows.append(rows[-1].fork(1))
+        return rows
+
     def count(self, last: mx.array, vocabulary: int) -> mx.array:
         """How often each token stands in the output. `last` (1,) was drawn in the last step."""
+        if self.before is not None:
+            self.counts, self.before = self.before.counts, None
         if self.counts is None:
             # The first step's input is the end of the prompt, or the end of `history`.
             counts = mx.zeros((vocabulary,))

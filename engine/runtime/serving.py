@@ -12,8 +12,10 @@ from typing import Any
 import mlx.core as mx
 from mlx_lm.utils import dequantize_model, load_model
 
+from engine.core.speculation import Speculation
 from engine.runtime import blas, kv, memory
 from engine.runtime.adapter import Adapter
+from engine.runtime.drafting import ModelDrafter
 from engine.runtime.framing import encode
 from engine.runtime.messages import (
     Cancel,
@@ -31,6 +33,7 @@ from engine.runtime.messages import (
     ToRuntime,
     Warm,
 )
+from engine.runtime.speculating import Speculator
 from engine.runtime.stream import Turn
 
 log = logging.getLogger("engine.runtime.worker")
@@ -155,6 +158,9 @@ class Worker:
                 prefix_bytes=self._adapter.prefix_bytes,
                 pinned_bytes=self._adapter.pinned_bytes,
                 memory_bytes=self._memory.value(time.monotonic()),
+                drafted=turn.drafted,
+                accepted=turn.accepted,
+                speculating=self._adapter.speculating,
             )
         )
 
@@ -172,6 +178,8 @@ def load(
     prefix_bytes: int,
     kv_bytes: int | None = None,
     replicas: int = 1,
+    draft_tokens: int = 0,
+    draft_folder: Path | None = None,
 ) -> Adapter:
     """The model on the device, with one output through it so that the first stream is no slower.
 
@@ -183,17 +191,17 @@ def load(
         prefix_bytes: as for `Adapter`.
         kv_bytes: budget of the caches of live streams; None takes a share of what is free.
         replicas: processes that share what is free.
+        draft_tokens: longest draft; 0 for none.
+        draft_folder: files of a model that drafts.
 
     Raises:
         Exception: whatever mlx-lm raises for a folder that it cannot read.
     """
-    model, config = load_model(model_folder, lazy=True)
-    if device() == "cpu":
-        # There fp32 is the fast type: products of 16 or 4 bits run at a thirtieth of its speed.
-        model = dequantize_model(model)
-        model.set_dtype(mx.float32)
-    mx.eval(model.parameters())
-    budget = kv.budget(model, kv_bytes, replicas)
+    model, config = load_weights(model_folder)
+    draft_model = load_weights(draft_folder)[0] if draft_folder else None
+    speculator = make_speculator(model, draft_tokens, draft_model)
+    ahead = draft_tokens if speculator else 0
+    budget = kv.budget(model, kv_bytes, replicas, draft_model, ahead)
     log.info("KV caches may take %d bytes; a row %d at least", budget.total, budget.needed(1, 1))
     adapter = Adapter(
         model,
@@ -203,11 +211,47 @@ def load(
         prefill_rows=prefill_rows,
         prefix_bytes=prefix_bytes,
         kv=budget,
+        speculator=speculator,
     )
     adapter.submit(Submit(uid=0, prompt=[0, 1], max_tokens=2, seed=0, ignore_eos=True))
     while adapter.busy:
         adapter.step()
     return adapter
+
+
+def load_weights(folder: Path) -> tuple[Any, dict[str, Any]]:
+    """A model on the device, and its configuration."""
+    model, config = load_model(folder, lazy=True)
+    if device() == "cpu":
+        # There fp32 is the fast type: products of 16 or 4 bits run at a thirtieth of its speed.
+        model = dequantize_model(model)
+        model.set_dtype(mx.float32)
+    mx.eval(model.parameters())
+    return model, config
+
+
+def make_speculator(model: Any, draft_tokens: int, draft_model: Any | None) -> Speculator | None:
+    """What gives streams several tokens a step; None where that is not asked for or not possible.
+
+    Raises:
+        ValueError: a model shall draft, and the caches of one of the two cannot be cut.
+    """
+    cuts = kv.cuts(model)
+    if draft_model is not None and not (cuts and kv.cuts(draft_model)):
+        culprit = "draft model" if cuts else "model"
+        raise ValueError(
+            f"runtime.speculation.draft_model: the KV cache of the {culprit} cannot be cut, "
+            "so that wrong drafts could not be taken back"
+        )
+    if draft_tokens == 0:
+        return None
+    if not cuts:
+        log.info("no speculation: the KV cache of this model cannot be cut")
+        return None
+    by = "prompt look-up" if draft_model is None else "prompt look-up and a draft model"
+    log.info("speculation by %s, %d tokens at most, where it pays", by, draft_tokens)
+    drafter = ModelDrafter(draft_model) if draft_model else None
+    return Speculator(Speculation(draft_tokens), drafter)
 
 
 def eos_ids(config: dict[str, Any]) -> list[int]:

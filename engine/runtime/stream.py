@@ -149,7 +149,7 @@ class Turn:
     """What one step brought. `refused` names streams that could not begin, and why.
 
     `warmed` says how much is known of prompts that wait, `read_ahead` how many tokens of them
-    were read, `expired` how many waited too long.
+    were read, `expired` how many waited too long. Of `drafted` tokens `accepted` ones held.
     """
 
     tokens: list[Token] = field(default_factory=list)
@@ -157,6 +157,8 @@ class Turn:
     warmed: list[Warmed] = field(default_factory=list)
     read_ahead: int = 0
     expired: int = 0
+    drafted: int = 0
+    accepted: int = 0
     refused: list[tuple[int, str]] = field(default_factory=list)
 
 

@@ -54,7 +54,7 @@ class Supervisor:
         self._stall = stall or StallLimit()
         self._roster = Roster()
         self._warming = Warming()
-        self._read_ahead = self._expired = 0
+        self._read_ahead = self._expired = self._drafted = self._accepted = 0
         self._state = ReplicaState.STOPPED
         self._child: Child | None = None
         self._blame: Blame | None = None  #: why we ended the process, where it was us
@@ -163,6 +163,9 @@ class Supervisor:
                 read_ahead=self._read_ahead,
                 expired=self._expired,
                 memory_bytes=step.memory_bytes,
+                drafted=self._drafted,
+                accepted=self._accepted,
+                speculating=step.speculating,
             )
         ]
 
@@ -279,6 +282,8 @@ class Supervisor:
         self._warming.heard(frame.warmed)
         self._read_ahead += frame.read_ahead
         self._expired += frame.expired
+        self._drafted += frame.drafted
+        self._accepted += frame.accepted
         if frame.tokens or frame.prefills:
             self._progressed()
         if frame.tokens:

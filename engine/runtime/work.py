@@ -9,15 +9,17 @@ from engine.runtime.models import ModelFiles
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """A model and how it is served."""
+    """A model and how it is served; `draft` is the model that drafts, if one does."""
 
     model: ModelFiles
     config: RuntimeConfig
     prefix_bytes: int
+    draft: ModelFiles | None = None
 
     def options(self, epoch: int) -> list[str]:
         """The arguments of a process."""
-        return worker_options(self.model.path, self.config, self.prefix_bytes, epoch)
+        draft = self.draft.path if self.draft else None
+        return worker_options(self.model.path, self.config, self.prefix_bytes, epoch, draft)
 
     def environment(self) -> dict[str, str]:
         """The environment of a process.

@@ -77,6 +77,8 @@ def _serve(options: argparse.Namespace, link: socket.socket) -> int:
             prefix_bytes=options.prefix_bytes,
             kv_bytes=options.kv_bytes,
             replicas=options.replicas,
+            draft_tokens=options.draft_tokens,
+            draft_folder=options.draft_model,
         )
     except Exception as error:  # noqa: BLE001  # whatever it is, the supervisor reports this line
         reason = " ".join(f"{type(error).__name__}: {error}".split())
@@ -134,6 +136,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--prefix-bytes", type=int, required=True)
     parser.add_argument("--kv-bytes", type=int)  # none: a share of what is free
     parser.add_argument("--replicas", type=int, default=1)
+    parser.add_argument("--draft-tokens", type=int, default=0)
+    parser.add_argument("--draft-model", type=Path)
     return parser.parse_args(arguments)
 
 

@@ -182,7 +182,7 @@ class Dispatcher:
             return  # nobody's: the clean-up frees the slot
         stream.times.submitted = self._clock()
         self._registry.start(stream.uid, stream.times.submitted)
-        self._runtime.submit(stream.submission(reuse_prefix=ticket.pipeline), stream)
+        self._runtime.submit(stream.submission(pipeline=ticket.pipeline), stream)
 
     def _warm(self, ticket: Ticket) -> None:
         """Let the runtime prepare for a stream that waits, and order it by what that leaves."""

@@ -225,6 +225,8 @@ class _Replicas(Collector):
                 "Announced streams that waited too long",
                 sum(r.expired for r in pool),
             ),
+            ("drafted_tokens", "Tokens of drafts that were verified", sum(r.drafted for r in pool)),
+            ("accepted_tokens", "Drafted tokens that held", sum(r.accepted for r in pool)),
             ("convictions", "Requests that failed the model alone", sum(r.convicted for r in pool)),
         ):
             yield CounterMetricFamily(f"phase5_runtime_{name}", text, value=count)
@@ -232,6 +234,11 @@ class _Replicas(Collector):
             ("phase5_kv_bytes", "Key-value cache of live streams", sum(r.kv_bytes for r in pool)),
             ("phase5_prefix_bytes", "Prefix store", sum(r.prefix_bytes for r in pool)),
             ("phase5_pinned_bytes", "Held for waiting streams", sum(r.pinned_bytes for r in pool)),
+            (
+                "phase5_runtime_speculating",
+                "Processes in which drafts pay",
+                sum(r.speculating for r in pool),
+            ),
         ):
             yield GaugeMetricFamily(name, text, value=value)
 

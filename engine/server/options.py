@@ -8,6 +8,7 @@ from typing import TypeVar
 from engine.config import packaged
 from engine.core.flags import FlagSet
 from engine.runtime.models import ModelFiles, resolve_model
+from engine.server.drafts import resolve_draft
 from engine.server.keys import Keys, KeysError
 from engine.server.settings import Settings
 
@@ -49,6 +50,7 @@ class Plan:
 
     settings: Settings
     model: ModelFiles
+    draft: ModelFiles | None
     host: str
     port: int
     h2_port: int
@@ -68,9 +70,11 @@ def resolve(options: ServeOptions) -> Plan:
     # Before the model: it may take a download to resolve.
     tls, keys = _tls(options), _keys()
     client_ca = _client_ca(server.tls_client_ca, tls=tls is not None)
+    model = resolve_model(_given(options.model, settings.config.runtime.model))
     return Plan(
         settings=settings,
-        model=resolve_model(_given(options.model, settings.config.runtime.model)),
+        model=model,
+        draft=resolve_draft(settings.config.runtime.speculation.draft_model, model),
         host=_given(options.host, server.host),
         port=_given(options.port, server.port),
         h2_port=_given(options.h2_port, server.h2_port),

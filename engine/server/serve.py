@@ -94,7 +94,8 @@ async def _serve_logged(plan: Plan, starting: _Starting) -> int:
 async def _serve(plan: Plan, starting: _Starting) -> int:
     stop = _StopSignals()
     config = plan.settings.config
-    runtime = make_pool(plan.model, config.runtime, config.ttft_pipeline.prefix_bytes)
+    prefix_bytes = config.ttft_pipeline.prefix_bytes
+    runtime = make_pool(plan.model, config.runtime, prefix_bytes, plan.draft)
     sock = bind(plan.host, plan.port)
     begun = asyncio.create_task(runtime.start())
     front = None

@@ -31,11 +31,12 @@ class ModelStatus(Struct, frozen=True, kw_only=True):
 
 
 class ReplicaStatus(Struct, frozen=True, kw_only=True):
-    """One runtime process."""
+    """One runtime process; `speculating`: it drafts tokens because that pays."""
 
     pid: int | None
     state: str
     streams: int
+    speculating: bool
 
 
 class MemoryStatus(Struct, frozen=True, kw_only=True):
@@ -108,7 +109,12 @@ def status(engine: Engine, routes: Sequence[str]) -> Status:
         flags={name: msgspec.convert(settings.flag_view(name), FlagStatus) for name in FLAGS},
         model=ModelStatus(name=engine.model.name, sha256=engine.model.sha256),
         replicas=[
-            ReplicaStatus(pid=item.pid, state=item.state.value, streams=item.streams)
+            ReplicaStatus(
+                pid=item.pid,
+                state=item.state.value,
+                streams=item.streams,
+                speculating=item.speculating,
+            )
             for item in engine.runtime.replicas()
         ],
         limit=engine.dispatcher.queue.limit,

@@ -129,7 +129,7 @@ class Stream:
         """Whether it stands still until its client takes something."""
         return self._valve is not None and self._valve.closed
 
-    def submission(self, *, reuse_prefix: bool) -> Submit:
+    def submission(self, *, pipeline: bool) -> Submit:
         """What the runtime is asked."""
         job = self.job
         return Submit(
@@ -140,9 +140,10 @@ class Stream:
             sampling=job.sampling,
             min_tokens=job.min_tokens,
             ignore_eos=job.ignore_eos,
-            reuse_prefix=reuse_prefix,
+            reuse_prefix=pipeline,
             logprobs=job.logprobs,
-            checkpoints=list(job.checkpoints) if reuse_prefix else [],
+            checkpoints=list(job.checkpoints) if pipeline else [],
+            speculate=pipeline,
         )
 
     def announcement(self, seconds: float) -> Warm:

@@ -71,6 +71,10 @@ class TextCodec:
         self._silent = _special_ids(self._tokenizer)
         self._known_bytes: dict[int, bytes] = {}
 
+    def vocabulary(self) -> dict[str, int]:
+        """Every token and its id."""
+        return self._tokenizer.get_vocab(with_added_tokens=True)
+
     def encode_chat(self, messages: Sequence[dict[str, Any]]) -> list[int]:
         """Token ids of a conversation, ready for the assistant's turn.
 

@@ -192,6 +192,18 @@ BAD = {
         "governor",
         ("min_limit 9 is above max_limit 8",),
     ),
+    "drafts that are too long": Bad(
+        "runtime:\n  speculation:\n    draft_tokens: 17\n",
+        3,
+        "runtime.speculation.draft_tokens",
+        ("less than or equal to 16", "given 17"),
+    ),
+    "a draft model without drafts": Bad(
+        "runtime:\n  speculation: {draft_tokens: 0, draft_model: tiny}\n",
+        2,
+        "runtime.speculation",
+        ("draft_model 'tiny' would draft nothing: draft_tokens is 0",),
+    ),
     "unknown metric in the second policy": Bad(
         """\
         qos:

@@ -23,8 +23,9 @@ READ = "0.32.2"
 RELIED_ON: dict[str, dict[str, str]] = {
     (
         "decoding in engine/runtime/batch.py overrides `_step` and `extract_cache`, and calls "
-        "`__init__`: compare each attribute that `_forward`, `_enter` and "
-        "`PromptDecodingBatch` set with what these do"
+        "`__init__`: compare each attribute that `_forward`, `_enter`, "
+        "`PromptDecodingBatch` and `Verifying` (engine/runtime/verifying.py, which also ends "
+        "rows as `next` does) set with what these do"
     ): {
         "mlx_lm.generate:GenerationBatch.__init__": "71048db7048f",
         "mlx_lm.generate:GenerationBatch._step": "0a6350567a43",
@@ -74,11 +75,14 @@ RELIED_ON: dict[str, dict[str, str]] = {
         "mlx_lm.generate:StopSequences": "afd3428ec011",
     },
     (
-        "engine/runtime/kv.py counts what these allocate, and engine/runtime/stream.py cuts "
+        "engine/runtime/kv.py counts what these allocate, engine/runtime/ragged.py does the same "
+        "work with rows of their own lengths, and engine/runtime/stream.py cuts "
         "them: compare steps, padding, `merge`, `extract` and `trim`"
     ): {
         "mlx_lm.generate:_merge_caches": "999fa426a0a5",
         "mlx_lm.generate:_extend_cache": "15c766408c4c",
+        "mlx_lm.models.base:create_attention_mask": "a8ebacf963b3",
+        "mlx_lm.models.base:create_causal_mask": "e99d5e475b02",
         "mlx_lm.models.cache:make_prompt_cache": "ae8ee8ce5ac6",
         "mlx_lm.models.cache:can_trim_prompt_cache": "840a6f74cafc",
         "mlx_lm.models.cache:trim_prompt_cache": "bec42e4c8029",

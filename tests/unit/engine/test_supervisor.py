@@ -502,6 +502,17 @@ def test_a_waiting_stream_is_announced_and_heard_of() -> None:
     play(scene)
 
 
+def test_drafts_are_counted_and_what_holds_now_is_shown() -> None:
+    async def scene(supervisor: Supervisor, spawner: Spawner) -> None:
+        child = await spawner.child(1)
+        child.holds(drafted=16, accepted=9, speculating=True)
+        child.holds(drafted=8, accepted=0, speculating=False)
+        replica = supervisor.replicas()[0]
+        assert (replica.drafted, replica.accepted, replica.speculating) == (24, 9, False)
+
+    play(scene)
+
+
 def test_a_step_that_also_read_ahead_convicts_nobody_until_it_fails_without() -> None:
     async def scene(supervisor: Supervisor, spawner: Spawner) -> None:
         child, ear = await spawner.child(1), Ear()
