@@ -29,6 +29,8 @@ LAG_LIMIT: Final = LAG_SHARE * SMALLEST_LIMIT
 CLOSED_BUDGET: Final = 600.0
 #: Seconds beyond the last deadline for the child to start, connect and write its rows.
 SLACK: Final = 20.0
+#: More of them for Locust: on a crowded machine its processes took 20 alone to be there.
+LOCUST_SLACK: Final = 30.0
 
 
 def lag_limit(*limits: float) -> float:
@@ -199,12 +201,16 @@ class Plan:
         if self.budget is not None:
             return self.budget
         if self.closed:
-            return min(CLOSED_BUDGET, self._closed_worst()) + SLACK
+            return min(CLOSED_BUDGET, self._closed_worst()) + SLACK + self._slack_of_locust
         last = max(shot.due for block in self.shots() for shot in block)
         # Between steps the last answer of each is waited for.
         pauses = len(self.blocks) if self.stop is not None else 1
         wait = self.fleet.wait if self.fleet.workers else 0
-        return last + pauses * self.timeout + SLACK + wait
+        return last + pauses * self.timeout + SLACK + self._slack_of_locust + wait
+
+    @property
+    def _slack_of_locust(self) -> float:
+        return LOCUST_SLACK if self.driver == "locust" else 0.0
 
     def shots(self) -> Iterator[tuple[Shot, ...]]:
         """The requests of each block in order, numbered over the measured ones."""
