@@ -286,7 +286,7 @@ class Speculation:
         price = size.prices.get((length, source))
         if price is None or size.steps - price.step >= PRICE_STEPS:
             return None
-        return median(price.recent)
+        return max(median(price.recent), 1.0)  # less was chance: more tokens never take less time
 
     def _size(self, rows: int) -> _Size:
         size = self._sizes.get(bits := (rows - 1).bit_length())

@@ -49,8 +49,14 @@ class RaggedKVCache:
         """Write one step's tokens of every row behind its end; return all that is held."""
         width = keys.shape[2]
         self.reserve(max(self.lengths) + width, keys, values)
-        self.keys = self._written(self.keys, keys)
-        self.values = self._written(self.values, values)
+        if len(set(self.lengths)) == 1:
+            begin = self.lengths[0]
+            self.keys[..., begin : begin + width, :] = keys
+            self.values[..., begin : begin + width, :] = values
+        else:
+            places = (self.offset[:, None] + mx.arange(width))[:, None, :, None]
+            self.keys = _written(self.keys, places, keys)
+            self.values = _written(self.values, places, values)
         self.cut([length + width for length in self.lengths])
         top = max(self.lengths)
         return self.keys[..., :top, :], self.values[..., :top, :]
@@ -120,14 +126,6 @@ class RaggedKVCache:
         more = mx.zeros((len(self.lengths), heads, columns, size), example.dtype)
         return more if held is None else mx.concatenate([held, more], axis=2)
 
-    def _written(self, held: Any, new: Any) -> Any:
-        width = new.shape[2]
-        if len(set(self.lengths)) == 1:
-            held[..., self.lengths[0] : self.lengths[0] + width, :] = new
-            return held
-        places = (self.offset[:, None] + mx.arange(width))[:, None, :, None]
-        return mx.put_along_axis(held, mx.broadcast_to(places, new.shape), new, axis=2)
-
 
 def _columns(tokens: int) -> int:
     """Columns are allocated in steps."""
@@ -152,3 +150,8 @@ def _joined(first: Any, second: Any) -> Any:
             for batch in (first, second)
         ]
     )
+
+
+def _written(held: Any, places: Any, new: Any) -> Any:
+    """Each row's new columns at their places."""
+    return mx.put_along_axis(held, mx.broadcast_to(places, new.shape), new, axis=2)

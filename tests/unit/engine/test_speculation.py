@@ -206,6 +206,19 @@ def test_no_length_is_tried_before_the_next_shorter_one_has_its_price() -> None:
     assert tried == [2, 4, 8]
 
 
+@given(st.lists(st.floats(0.001, 5), min_size=10, max_size=40))
+def test_prices_by_chance_below_that_of_a_plain_step_are_borne(prices: list[float]) -> None:
+    decision = Speculation(LONGEST)
+    decision.observe_plain(1, 1.0)
+    for price in [0.5, *prices]:
+        decision.attentive(1)
+        plan = decision.plan(1, {Source.LOOKUP: [Curve([1.0] * LONGEST)]})
+        if plan is None:
+            decision.observe_plain(1, 1.0)
+        else:
+            decision.observe(1, plan, 1 + plan.length, price)
+
+
 def test_the_longest_draft_bounds_all_lengths() -> None:
     assert Speculation(8).lengths == [2, 4, 8]
     assert Speculation(3).lengths == [1, 3]
