@@ -306,3 +306,15 @@ def test_every_stream_has_one_fate_and_the_limits_hold(
             world.guard.forecast.first_text(later, world.now)
         world.settle()
         world.check()
+
+
+def test_a_first_text_teaches_both_the_forecast_and_the_token_budget() -> None:
+    subject = guard()
+    read_a_thousand_in_a_second(subject)
+    subject.started(ticket(1, 1.0, tokens=100), 1.0)
+    assert subject.running == 1
+    subject.first_text(1, 0.3, 1.3)  # of which 0.1 s are for the reading
+    assert subject.forecast.first_text_seconds(1.3) == pytest.approx(0.3)
+    assert subject.tokens.beyond_seconds(1.3) == pytest.approx(0.2)
+    subject.released(1, 2.0)
+    assert subject.running == 0
