@@ -193,6 +193,19 @@ def counting(criterion: Criterion, header: Header) -> Counting:
             )
 
 
+def blaming(criterion: Criterion, header: Header, counts: Counting) -> Counting:
+    """What tells whether the treatment is worse than control.
+
+    The count itself, except for a ceiling of a time: how many are over its limit differs
+    between two sound hosts as much as their times do, so what is tolerated of a comparison of
+    times is tolerated here.
+    """
+    if not isinstance(counts, Beyond):
+        return counts
+    name, edges = _histogram(criterion, header)
+    return Slower(name, edges, counts.quantile, (_NOTICED, _NOTICED))
+
+
 def tolerated(criterion: Criterion) -> tuple[float, float]:
     """The ratios of treatment to control that a rollback and a pass tolerate.
 

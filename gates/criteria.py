@@ -123,7 +123,7 @@ class Criterion:
     attribution: bool = True  #: a rollback also needs to be worse than control, where measured
     covers: Covers = Covers.EACH_FLAG
     max_age_hours: float = 24.0
-    design_effect: float = 1.5  #: of live times before enough is known: from an A/A run
+    design_effect: float = 2.0  #: of live times before enough is known: from an A/A run
     elsewhere: bool = False  #: runs other than the judged session may bring evidence as well
     experiments: tuple[str, ...] = ()  #: chaos: the ones that must have been carried out
 

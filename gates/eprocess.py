@@ -100,7 +100,7 @@ def log_mean(terms: Array) -> Array:
 class Evidence:
     """For a promotion: one process from the stage's start.
 
-    Each minute's factor is tempered by the design effect known at the start of its hour.
+    Each minute's factor is tempered by the design effect known before it.
     """
 
     totals: Array
@@ -134,8 +134,8 @@ class Restarted:
     budget is renewed and all begin anew. The weighted sum is compared with 1/alpha.
 
     A restarted process keeps the design effect that was known when it started: a regression
-    that comes later cannot inflate it. The first has no past to know one from; it takes that
-    of each hour's start.
+    that comes later cannot inflate it. The first has no past to know one from; it takes the one
+    that is known before each minute.
     """
 
     hours: int
@@ -166,7 +166,7 @@ class Restarted:
         Args:
             hours: since the stage's start, of each minute, never falling.
             increments: of each minute and alternative.
-            effect: the design effect of each minute, known at the start of its hour.
+            effect: the design effect of each minute, known before it.
         """
         period = int(hours[0]) // self.hours
         if period != self.hour // self.hours:

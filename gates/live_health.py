@@ -86,7 +86,7 @@ class SampleRatio:
         together = n + control_n
         share = np.full(len(minutes), self.share)
         score, variance = n - together * share, together * share * (1 - share)
-        effect = self.scatter.fold(minutes.hours, n, score, variance)
+        effect = self.scatter.fold(n, score, variance)
         odds = np.array([*_SKEWS, *(1 / skew for skew in _SKEWS)])
         self.evidence.fold(two_sample(n, control_n, share, odds), effect)
         self.treated += float(n.sum())

@@ -49,7 +49,7 @@ class CriterionSection(Section):
     attribution: bool = True
     covers: Covers = Covers.EACH_FLAG
     max_age_hours: Positive = 24
-    design_effect: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 1.5
+    design_effect: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 2.0
     elsewhere: bool = False
     experiments: tuple[str, ...] = ()
 

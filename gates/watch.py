@@ -10,7 +10,7 @@ from math import log
 
 import numpy as np
 
-from gates.counting import Counting, Seen, counting
+from gates.counting import Counting, Seen, blaming, counting
 from gates.criteria import Criterion, Kind
 from gates.dispersion import Dispersion
 from gates.eprocess import (
@@ -74,12 +74,12 @@ class _Limit:
 
     def exceeded(self, hours: Numbers, n: Array, bad: Array) -> Flags:
         """Add minutes; at which of them the rate is confidently over the limit."""
-        effect = _effect(self.scatter and self.scatter[0], hours, n, bad, n)
+        effect = _effect(self.scatter and self.scatter[0], n, bad, n)
         return self.over.fold(hours, one_sample(bad, n, self.limit, self.rates_over), effect)
 
-    def kept(self, hours: Numbers, n: Array, bad: Array) -> None:
+    def kept(self, n: Array, bad: Array) -> None:
         """Add minutes to the evidence that the rate is under the limit."""
-        effect = _effect(self.scatter and self.scatter[1], hours, n, bad, n)
+        effect = _effect(self.scatter and self.scatter[1], n, bad, n)
         self.effect = float(effect[-1])
         self.under.fold(one_sample(bad, n, self.limit, self.rates_under), effect)
 
@@ -109,15 +109,15 @@ class _SideBySide:
     def is_worse(self, hours: Numbers, seen: Seen) -> Flags:
         """Add minutes; at which of them the treatment is confidently worse."""
         share = tolerant(shares(seen.n, seen.control_n), self.ratios[0])
-        effect = _paired_effect(self.scatter and self.scatter[0], hours, seen, share)
+        effect = _paired_effect(self.scatter and self.scatter[0], seen, share)
         return self.worse.fold(
             hours, two_sample(seen.bad, seen.control_bad, share, self.odds), effect
         )
 
-    def is_better(self, hours: Numbers, seen: Seen) -> None:
+    def is_better(self, seen: Seen) -> None:
         """Add minutes to the evidence that the treatment is better."""
         share = tolerant(shares(seen.n, seen.control_n), self.ratios[1])
-        effect = _paired_effect(self.scatter and self.scatter[1], hours, seen, share)
+        effect = _paired_effect(self.scatter and self.scatter[1], seen, share)
         self.better.fold(two_sample(seen.bad, seen.control_bad, share, 1 / self.odds), effect)
 
 
@@ -151,6 +151,7 @@ class Watch:
 
     criterion: Criterion
     counting: Counting
+    blame: Counting  #: what tells whether the treatment is worse than control
     budget: Budget
     treatment: _Limit | None
     control: _Limit | None
@@ -169,6 +170,7 @@ class Watch:
             ValueError: there is no live judge for the criterion.
         """
         counts = counting(criterion, header)
+        blame = blaming(criterion, header, counts)
         start = criterion.design_effect if counts.tempered else None
         ceiling = criterion.kind is Kind.CEILING
         limit = limit_of(criterion) if ceiling else 0.0
@@ -177,11 +179,12 @@ class Watch:
         return cls(
             criterion,
             counts,
+            blame,
             budget,
             _Limit.of(limit, budget, start) if ceiling else None,
             _Limit.of(limit, budget, start) if ceiling else None,
             _SideBySide.of(ratios, budget, start),
-            _BlockByBlock(counts, RestartedPairs(budget.hours, budget.threshold))
+            _BlockByBlock(blame, RestartedPairs(budget.hours, budget.threshold))
             if by_block
             else None,
         )
@@ -190,17 +193,18 @@ class Watch:
         """Add minutes, at least one, in order; what was counted in them for a pass."""
         hours = minutes.hours
         harm, good = self.counting.count(minutes)
-        worse = self._worse(hours, harm, minutes.pairs)
+        beside = harm if self.blame is self.counting else self.blame.count(minutes)[0]
+        worse = self._worse(hours, beside, minutes.pairs)
         if self.treatment and self.control:
             exceeded = self.treatment.exceeded(hours, harm.n, harm.bad)
             in_control = self.control.exceeded(hours, harm.control_n, harm.control_bad)
-            self.treatment.kept(hours, good.n, good.bad)
+            self.treatment.kept(good.n, good.bad)
             self.over, self.over_in_control = bool(exceeded[-1]), bool(in_control[-1])
             alone = self.sums[2] + np.cumsum(harm.control_n) == 0
             blamed = worse | alone if self.criterion.attribution else np.ones_like(worse)
             worse = exceeded & blamed
         elif not self.blocks:
-            self.beside.is_better(hours, good)
+            self.beside.is_better(good)
         if self.broken is None and worse.any():
             self._break(int(np.argmax(worse)), minutes, good)
         self.sums = self.sums + [column.sum() for column in _columns(good)]
@@ -270,11 +274,11 @@ def _columns(seen: Seen) -> tuple[Array, Array, Array, Array]:
     return seen.n, seen.bad, seen.control_n, seen.control_bad
 
 
-def _effect(scatter: Dispersion | None, hours: Numbers, n: Array, u: Array, v: Array) -> Array:
-    return np.ones(len(hours)) if scatter is None else scatter.fold(hours, n, u, v)
+def _effect(scatter: Dispersion | None, n: Array, u: Array, v: Array) -> Array:
+    return np.ones(len(n)) if scatter is None else scatter.fold(n, u, v)
 
 
-def _paired_effect(scatter: Dispersion | None, hours: Numbers, seen: Seen, share: Array) -> Array:
+def _paired_effect(scatter: Dispersion | None, seen: Seen, share: Array) -> Array:
     together = seen.bad + seen.control_bad
     score, variance = seen.bad - together * share, together * share * (1 - share)
-    return _effect(scatter, hours, seen.n, score, variance)
+    return _effect(scatter, seen.n, score, variance)
