@@ -113,24 +113,23 @@ class Seeker:
     def _judge(self, rate: float, ran: int) -> None:
         """A try, or a stretch between two, has shown what gets done."""
         if self._try is None:
-            self._cap = ran if self._cap is None else min(self._cap, ran)
+            self._cap = cap = ran if self._cap is None else min(self._cap, ran)
             self._best = rate
             self._wait -= self._intervals
             if self._wait <= 0:
-                self._start()
+                self._start(cap)
         elif rate >= self._best * AS_MUCH if self._down else rate * AS_MUCH >= self._best:
             self._cap, self._best, self._hold = self._try, max(self._best, rate), HOLD
-            self._start()
+            self._start(self._try)
         else:
             self._give_up()
         self._restart(settle=True)
 
-    def _start(self) -> None:
-        """Try fewer, or more."""
-        assert self._cap is not None  # noqa: S101  # `_judge` has seen to it
-        step = int(self._cap * STEP) if self._down else ceil(self._cap / STEP)
+    def _start(self, cap: int) -> None:
+        """Try fewer than `cap`, or more."""
+        step = int(cap * STEP) if self._down else ceil(cap / STEP)
         self._try = max(step, self._low)
-        if self._try == self._cap:
+        if self._try == cap:
             self._give_up()
 
     def _give_up(self) -> None:

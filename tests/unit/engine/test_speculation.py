@@ -37,7 +37,7 @@ class Machine:
     price: Callable[[int], float]
     source: Source = Source.LOOKUP
     decision: Speculation = field(default_factory=lambda: Speculation(LONGEST))
-    luck: Random = field(default_factory=lambda: Random(1))  # noqa: S311
+    luck: Random = field(default_factory=lambda: Random(1))  # noqa: S311 - reproducible
     tokens: int = 0
     seconds: float = 0.0
     drafts: int = 0

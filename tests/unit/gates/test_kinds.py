@@ -214,7 +214,12 @@ def test_live_evidence_has_no_judge_yet() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "measure"),
-    [(k, m) for k, measures in JUDGED.items() for m in sorted(measures) if m is not Measure.ATTEMPTS],
+    [
+        (k, m)
+        for k, measures in JUDGED.items()
+        for m in sorted(measures)
+        if m is not Measure.ATTEMPTS
+    ],
 )
 def test_every_kind_that_is_listed_as_judged_has_a_judge(kind: Kind, measure: Measure) -> None:
     criterion = replace(TTFT, kind=kind, measure=measure, margin=1.25, min_samples=10**6)
