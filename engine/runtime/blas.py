@@ -24,6 +24,9 @@ REFERENCE: Final = "reference"
 #: `PHASE5_BLAS` with this value keeps the reference BLAS.
 NONE: Final = "none"
 
+#: What OpenBLAS reads, once, when it is loaded.
+THREADS_VARIABLE: Final = "OPENBLAS_NUM_THREADS"
+
 #: Models below this size on disk lose more to a second thread's hand-over than they gain.
 _ONE_THREAD_BYTES: Final = 64 * 1024 * 1024
 
@@ -67,7 +70,7 @@ def child_environment(
     environment = dict(os.environ if environment is None else environment)
     if platform != "linux":
         return environment
-    environment.setdefault("OPENBLAS_NUM_THREADS", str(threads(model_bytes)))
+    environment.setdefault(THREADS_VARIABLE, str(threads(model_bytes)))
     if library := find_openblas(environment):
         _prepend(environment, "LD_PRELOAD", [library])
         _prepend(environment, "LD_LIBRARY_PATH", _companions(Path(library), environment))

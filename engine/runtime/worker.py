@@ -21,6 +21,8 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING, Final
 
+from engine.runtime.blas import THREADS_VARIABLE
+from engine.runtime.cores import keep_to_core
 from engine.runtime.framing import FrameError, to_runtime
 from engine.runtime.light import leave_out_transformers
 
@@ -43,6 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _reset_signals()
     _die_with(options.parent)
     _log_to_stderr()
+    if options.replicas == 1:  # several would have to agree on who takes which
+        keep_to_core(int(os.environ.get(THREADS_VARIABLE, "0")))
     link = _dial() if options.fd is None else socket.socket(fileno=options.fd)
     return EXIT_CANNOT_START if link is None else _serve(options, link)
 

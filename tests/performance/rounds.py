@@ -8,6 +8,7 @@ brought (`Result`). A round is a closed loop: `streams` streams at once, `reques
 """
 
 import json
+import os
 import selectors
 import socket
 import sys
@@ -51,11 +52,14 @@ class AdapterDriver:
 
     def __init__(self, folder: Path) -> None:
         from engine.config import RuntimeConfig
+        from engine.runtime.blas import THREADS_VARIABLE
+        from engine.runtime.cores import keep_to_core
         from engine.runtime.light import leave_out_transformers
 
         leave_out_transformers()
         from engine.runtime.serving import load
 
+        keep_to_core(int(os.environ.get(THREADS_VARIABLE, "0")))  # as the runtime does
         config = RuntimeConfig()
         self._adapter = load(
             folder,
