@@ -60,8 +60,10 @@ class LiveFold:
             stage: where the flag stands.
         """
         watched = [c for c in criteria if c.measure not in _BY_ROWS]
-        budget = Budget(hours_of(stage), ALPHA_ROLLBACK / _parts(watched))
-        watches = {c.id: Watch.of(c, header, budget) for c in watched}
+        watches = {
+            c.id: Watch.of(c, header, Budget(hours_of(stage), alpha_of(c, watched)))
+            for c in watched
+        }
         return cls(
             LedgerFold(header),
             stage,
@@ -127,9 +129,16 @@ def hours_of(stage: Stage) -> int:
 _BY_ROWS: Final = frozenset({Measure.SOAK, Measure.CRASHES})
 
 
-def _parts(watched: Iterable[Criterion]) -> int:
-    """Among how many the budget is shared: every flag's every criterion that may roll back."""
-    return len(FLAGS) * max(sum(c.critical for c in watched), 1)
+def alpha_of(criterion: Criterion, watched: Iterable[Criterion]) -> float:
+    """What one criterion of one flag may spend on rolling a sound flag back.
+
+    Flags share alike. Of a flag's part, half is for errors, which are what a rollback is for, and
+    the other half for the other measures alike. Criteria of one measure spend together: they roll
+    back on the same evidence that the treatment is worse.
+    """
+    others = {c.measure for c in watched if c.critical} - {Measure.ERROR_RATE}
+    parts = 2 if criterion.measure is Measure.ERROR_RATE else 2 * max(len(others), 1)
+    return ALPHA_ROLLBACK / (len(FLAGS) * parts)
 
 
 def _backstop(criterion: Criterion, watch: Watch) -> Backstop:

@@ -39,6 +39,9 @@ _LATE: Final = 0.55
 
 _DAY: Final = 1440
 
+#: Minutes between two bursts, at least.
+_APART: Final = 10
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
@@ -49,7 +52,7 @@ class Model:
     drift: float = 0.0  #: standard deviation of log times that all arms share
     daily: float = 0.0  #: amplitude of log times over the day
     noise: tuple[float, float] = (0.0, 0.0)  #: of log times, of treatment and control alone
-    bursts: str = ""  #: `both` or `treatment`: two a day, one to three minutes, 5 % errors
+    bursts: str = ""  #: `both` or `treatment`: one each half day, of 1 to 3 minutes, 5 % errors
 
 
 _E2: Final = Model(name="E2", errors=0.0002, drift=0.08, daily=0.10)
@@ -142,9 +145,10 @@ def _common(model: Model, length: int, rng: Generator) -> _Common:
     day = 2 * pi * (np.arange(length) / _DAY + rng.random())
     times = model.daily * np.sin(day) + _related(length, 0.95, model.drift, rng)
     bursts = np.zeros(length)
-    if model.bursts:
-        for begin in rng.integers(0, length, 2 * max(length // _DAY, 1)):
-            bursts[begin : begin + rng.integers(1, 4)] = 0.05
+    for half in range(0, length if model.bursts else 0, _DAY // 2):
+        # Apart from each other: two in a row would be an outage of five minutes, and no burst.
+        begin = half + rng.integers(0, _DAY // 2 - _APART)
+        bursts[begin : begin + rng.integers(1, 4)] = 0.05
     return _Common(model.errors, 1 + 0.3 * np.sin(day), times, bursts)
 
 

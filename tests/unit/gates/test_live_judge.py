@@ -28,11 +28,12 @@ from live_builders import (
     rows,
 )
 
-from gates.criteria import WORST_FIRST, Criterion, Outcome, worst
+from engine.core.flags import FLAGS
+from gates.criteria import WORST_FIRST, Criterion, Measure, Outcome, worst
 from gates.findings import Finding
 from gates.ledger import CONTROL, TREATMENT, Header, Row
 from gates.ledger_file import Ledger
-from gates.live_fold import LiveFold
+from gates.live_fold import ALPHA_ROLLBACK, LiveFold, alpha_of
 from gates.live_judge import decisions, findings, folded, together
 from gates.planning import clean_needed_sequential
 from gates.simulation.traffic import LATENCY_EDGES, MODELS, TTFT_EDGES, Change, traffic
@@ -127,6 +128,13 @@ def test_errors_of_one_broken_client_do_not_roll_back() -> None:
     ]
     assert decided(one_key) is Decision.HOLD
     assert decided(many_keys) is Decision.ROLLBACK
+
+
+def test_the_chance_of_a_wrong_rollback_is_shared_out_and_no_more() -> None:
+    counted = [c for c in EVERY if c not in (SOAK, CRASHES)]
+    spent = {c.measure: alpha_of(c, counted) for c in counted if c.critical}
+    assert spent[Measure.ERROR_RATE] == spent[Measure.TTFT]
+    assert len(FLAGS) * sum(spent.values()) == pytest.approx(ALPHA_ROLLBACK)
 
 
 # --- times --------------------------------------------------------------------------------
