@@ -18,7 +18,7 @@ from gates.findings import number
 from gates.histogram import beyond, interpolated, nearest_edge
 from gates.ledger import Header
 from gates.minutes import Columns, Minutes
-from gates.symmetric import CLIP
+from gates.mixture import CLIP
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,36 +2,24 @@
 
 Where a whole block has one arm, or a round measures one number for each arm, a pair gives
 one observation: the logarithm of a ratio less that of the ratio demanded. At the boundary it
-is as likely to fall on one side as on the other, and nothing more is supposed of it: for a
-symmetric x, E exp(a x - a^2 x^2 / 2) <= 1 for every a (de la Pena, Annals of Probability 27,
-1999). The a are weighed by half a normal density, which has a closed form.
+is as likely to fall on one side as on the other, and nothing more is supposed of it
+(`gates.mixture`).
 
 Clipping keeps single outliers from deciding, and keeps symmetry. Neighbouring pairs are
 related; the sum of squares is multiplied by (1 + r) / (1 - r).
 """
 
 from dataclasses import dataclass, field
-from math import erfc, log, sqrt
+from math import log
 from typing import Final
 
 import numpy as np
 
 from gates.eprocess import Array
-
-#: Log ratios count up to 15 %: that a pair is ten times as fast says no more than that.
-CLIP: Final = 0.15
-
-#: The weight that the alternatives get: as of eight pairs that scatter by 6 %.
-_WEIGHT: Final = 8 * 0.06**2
-
-#: The correlation of neighbours is estimated; beyond this it would be all noise.
-_MOST_CORRELATED: Final = 0.8
+from gates.mixture import CLIP, WEIGHT, inflation, log_evidence
 
 #: Observations that differ by less than this share of themselves are all alike.
 _ALIKE: Final = 1e-9
-
-#: Beyond this many standard deviations the tail is taken from its expansion.
-_FAR: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +44,9 @@ class Sums:
         )
 
 
-def log_evidence_above(sums: Sums, weight: float = _WEIGHT) -> float:
+def log_evidence_above(sums: Sums, weight: float = WEIGHT) -> float:
     """The logarithm of the evidence that the observations lie above zero."""
-    spread = sums.squares * _inflation(sums) + weight
-    z = sums.total / sqrt(spread)
-    return log(2) + 0.5 * log(weight / spread) + z * z / 2 + _log_normal(z)
+    return log_evidence(sums.total, sums.squares * _inflation(sums), weight)
 
 
 def log_evidence_of_ratio(ratios: Array, demanded: float) -> Array:
@@ -117,12 +103,4 @@ def _inflation(sums: Sums) -> float:
     centre = sums.total * sums.total / sums.pairs if sums.pairs else 0.0
     around = sums.squares - centre
     related = (sums.products - centre) / around if around > _ALIKE * sums.squares else 0.0
-    related = min(max(related, 0.0), _MOST_CORRELATED)
-    return (1 + related) / (1 - related)
-
-
-def _log_normal(z: float) -> float:
-    """The logarithm of the normal distribution function, also far to the left."""
-    if z < -_FAR:  # Mills' ratio; erfc would vanish
-        return -z * z / 2 - log(-z) - 0.5 * log(2 * np.pi)
-    return log(erfc(-z / sqrt(2)) / 2)
+    return inflation(related)

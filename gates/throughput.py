@@ -14,28 +14,18 @@ margin it accepts in 0.5 % of runs of independent rounds, in 5 % of very noisy o
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from math import exp, inf, isfinite, log
-from statistics import NormalDist, fmean
+from statistics import fmean
 from typing import Final
 
+from gates.mixture import CLIP, inflation, log_evidence
 from gates.paired import RatioEstimate
 
-#: A round more than 15 % off counts as 15 % off: what a pause of the machine does.
-CLIP: Final = 0.15
-#: The spread of a round's logarithm that the test is tuned to: 6 % on a shared machine. Another
-#: spread costs rounds, never validity.
-SPREAD: Final = 0.06
-#: The width of the mixture that goes with it.
-_WIDTH: Final = 8 * SPREAD**2
-#: More correlation of neighbours than this is not believed of short rounds.
-_MOST_ALIKE: Final = 0.8
 #: Ratios are sought within this factor of the median round; beyond it the interval is open.
 _WIDEST: Final = log(8.0)
 #: Bisection steps: the ends are then known to one part in a thousand.
 _STEPS: Final = 14
 #: Digits of a difference that say something: rounds that are all alike leave noise in the others.
 _DIGITS: Final = 9
-#: The least probability whose logarithm is taken.
-_TINY: Final = 1e-300
 
 
 def ratio_of_rounds(
@@ -69,14 +59,10 @@ def ratio_of_rounds(
     return RatioEstimate(exp(centre), exp(centre - low), exp(centre + high), len(logs))
 
 
-def _won(values: Sequence[float], inflation: float) -> float:
+def _won(values: Sequence[float], alike: float) -> float:
     """The logarithm of what betting on positive values has won."""
     clipped = [max(-CLIP, min(CLIP, value)) for value in values]
-    total = sum(clipped)
-    squares = inflation * sum(value * value for value in clipped) + _WIDTH
-    sign = NormalDist().cdf(total / squares**0.5)
-    mixture = 0.5 * log(4 * _WIDTH / squares)
-    return mixture + total**2 / (2 * squares) + log(max(sign, _TINY))
+    return log_evidence(sum(clipped), alike * sum(value * value for value in clipped))
 
 
 def _inflation(logs: Sequence[float]) -> float:
@@ -87,8 +73,7 @@ def _inflation(logs: Sequence[float]) -> float:
     away = [round(value - mean, _DIGITS) for value in logs]
     whole = sum(value * value for value in away)
     seen = sum(a * b for a, b in pairwise(away)) / whole if whole else 0.0
-    alike = min(_MOST_ALIKE, max(0.0, seen))
-    return (1 + alike) / (1 - alike)
+    return inflation(seen)
 
 
 def _distance(refuted: Callable[[float], bool]) -> float:

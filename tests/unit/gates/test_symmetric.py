@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 from scipy.stats import norm
 
-from gates.symmetric import CLIP, RestartedPairs, Sums, log_evidence_above, log_evidence_of_ratio
+from gates.mixture import CLIP
+from gates.symmetric import RestartedPairs, Sums, log_evidence_above, log_evidence_of_ratio
 
 observations = st.lists(st.floats(-0.5, 0.5), min_size=1, max_size=40)
 
