@@ -47,7 +47,7 @@ def test_no_request_fails_and_no_stream_is_lost(
             arm=arm,
             lag_limit=lag_limit(TIMEOUT),  # no time is judged here but the timeout
         )
-        before = served(engine)
+        before, restarts = served(engine), restarted(engine)
         result = run_plan(plan, tmp_path / arm)
         evidence.record(result, treatment=treatment, control=control)
         sent = sum(len(block.requests) for block in plan.blocks)
@@ -55,6 +55,9 @@ def test_no_request_fails_and_no_stream_is_lost(
         detail = f"engine {counted}, client {sent}"
         evidence.check(f"{arm}: engine and client count alike", counted == sent, detail)
         evidence.check(f"{arm}: no stream left", in_flight(engine) == 0)
+        again = restarted(engine) - restarts
+        # Replay hides a crash from the clients; it must not hide it from the gate.
+        evidence.check(f"{arm}: no restart", again == 0, f"{again} restarts")
     assert all(check.ok for check in evidence.checks), evidence.checks
 
 
@@ -63,16 +66,28 @@ def served(engine: Engine) -> int:
     return int(total(engine, "phase5_requests_total"))
 
 
+def restarted(engine: Engine) -> int:
+    """Restarts of its runtime that the engine says nobody asked for."""
+    return int(total(engine, "phase5_runtime_restarts_total"))
+
+
 def in_flight(engine: Engine) -> int:
     """Streams that the engine says are live."""
     return int(total(engine, "phase5_streams_in_flight"))
 
 
 def total(engine: Engine, name: str) -> float:
-    """The sum of a metric over its labels."""
-    return sum(
+    """The sum of a metric over its labels.
+
+    Raises:
+        LookupError: the engine has no such metric, so nothing is known.
+    """
+    values = [
         sample.value
         for family in text_string_to_metric_families(engine.metrics())
         for sample in family.samples
         if sample.name == name
-    )
+    ]
+    if not values:
+        raise LookupError(f"{engine.url}/metrics has no {name}")
+    return sum(values)
