@@ -17,7 +17,7 @@ from engine.runtime import memory
 from engine.runtime.batch import Generator
 from engine.runtime.kv import KvBudget
 from engine.runtime.messages import Prefill, Submit, Token, Warm
-from engine.runtime.prefill import PrefillPace, chunk
+from engine.runtime.prefill import PrefillPace, chunk, gathers
 from engine.runtime.reuse import Reuse
 from engine.runtime.sampling import Row
 from engine.runtime.speculating import Speculator
@@ -67,6 +67,8 @@ class Adapter:
         self._ahead = mx.default_device() != mx.Device(mx.cpu) if ahead is None else ahead
         self._speculator = speculator
         self._arrivals = 0
+        self._arriving = False  #: a stream came since the last turn
+        self._turn_seconds = 0.0  #: of the last turn
         self._streams: dict[int, Stream] = {}  # by uid, from `submit` to the end
         self._waiting: list[Stream] = []  # in order of arrival; neither paused nor running
         self._running: dict[int, Stream] = {}  # by row
@@ -136,6 +138,7 @@ class Adapter:
             self._refused.append((request.uid, reason))
             return
         self._arrivals += 1
+        self._arriving = True
         self._streams[request.uid] = stream
         self._waiting.append(stream)
 
@@ -197,7 +200,9 @@ class Adapter:
             self._admit()
             self._read_ahead()
             if self._running or self._reuse.unread:
+                began = self._clock()
                 prefills, tokens = self._next()
+                self._turn_seconds = self._clock() - began
                 turn.tokens = [self._token(response) for response in tokens]
                 turn.prefills = [
                     self._prefill(response)
@@ -276,6 +281,8 @@ class Adapter:
             # newcomers that begin one turn later join as one group, at half of the copies.
             return
         room = self._pace.budget(decoding=True) - sum(unread)
+        if self._gathers(room):
+            return
         while self._waiting and room > 0 and self._row_is_free() and self._fits(self._waiting[0]):
             stream = self._waiting.pop(0)
             try:
@@ -283,6 +290,17 @@ class Adapter:
             except ValueError as error:  # the generator checks before it changes anything
                 del self._streams[stream.uid]
                 self._refused.append((stream.uid, str(error)))
+
+    def _gathers(self, room: int) -> bool:
+        """Whether those who wait do so one turn more, for others to begin with them."""
+        arriving, self._arriving = self._arriving, False
+        free = min(self._max_rows - self.rows, self._prefill_rows)
+        if not self._running or len(self._waiting) >= free:
+            return False
+        if sum(len(one.request.prompt) for one in self._waiting) >= room:
+            return False
+        waited = self._clock() - self._waiting[0].arrived if self._waiting else 0.0
+        return gathers(arriving=arriving, waited=waited, turn=self._turn_seconds)
 
     def _read_ahead(self) -> None:
         """Read prompts of streams that wait in the front end, in turns that nobody else needs."""

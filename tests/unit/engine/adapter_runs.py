@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable
 from functools import cache
+from itertools import count
 from typing import Any
 
 import mlx.core as mx
@@ -11,6 +12,7 @@ from mlx_lm.models.llama import Model, ModelArgs
 
 from engine.runtime.adapter import Adapter
 from engine.runtime.messages import Prefill, Submit, Token
+from engine.runtime.prefill import GATHER_SECONDS
 
 VOCABULARY = 256
 EOS = 2
@@ -38,8 +40,9 @@ def model() -> Any:
 
 
 def adapter(**options: Any) -> Adapter:
+    """One whose turns take long by its clock, so that newcomers begin at once."""
     given = {"eos": [EOS], "max_rows": 8, "prefill_chunk": 16, "prefill_rows": 4, **options}
-    return Adapter(model(), **given)
+    return Adapter(model(), **{"clock": count(step=GATHER_SECONDS).__next__, **given})
 
 
 def prompts(n: int) -> list[list[int]]:
