@@ -20,8 +20,9 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 
 import psutil
-from bench_http import busy, interval
+from bench_http import busy
 from overloaded import serving
+from paired_ratios import estimate
 
 from engine.core.flags import FLAGS
 
@@ -118,13 +119,15 @@ def main() -> None:
         "off": {key: statistics.median(vars_of(found["off"], key)) for key in KEYS},
         "ratios": {
             name: {
-                key: interval(
-                    [
-                        a / b
-                        for a, b in zip(
-                            vars_of(found[name], key), vars_of(found["off"], key), strict=True
-                        )
-                    ]
+                key: str(
+                    estimate(
+                        [
+                            a / b
+                            for a, b in zip(
+                                vars_of(found[name], key), vars_of(found["off"], key), strict=True
+                            )
+                        ]
+                    )
                 )
                 for key in KEYS
             }

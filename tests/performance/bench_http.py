@@ -21,17 +21,17 @@ import random
 import statistics
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
-from math import exp, log, sqrt
 from pathlib import Path
 
 import psutil
+from paired_ratios import estimate
 from rich.console import Console
 from rich.table import Table
 from rounds import Result, Round
+from starting import started
 
 from engine.runtime.blas import child_environment
 from engine.runtime.models import ModelFiles, resolve_model
@@ -40,8 +40,6 @@ from engine.server.text import TextCodec
 ROUNDS = Path(__file__).with_name("rounds.py")
 #: The target of the design: HTTP keeps at least this share.
 TARGET = 0.85
-#: Two-sided 95 % quantiles of Student's t, by degrees of freedom.
-T95 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 2.18, 2.16, 2.14, 2.13)
 
 
 @dataclass(frozen=True)
@@ -89,7 +87,7 @@ class Driver:
 def driver(kind: str, where: str, environment: Mapping[str, str]) -> Iterator[Driver]:
     """Start a driver; it ends with its standard input."""
     with subprocess.Popen(
-        [sys.executable, "-P", str(ROUNDS), kind, where],
+        [sys.executable, str(ROUNDS), kind, where],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=environment,
@@ -101,24 +99,8 @@ def driver(kind: str, where: str, environment: Mapping[str, str]) -> Iterator[Dr
 @contextmanager
 def engine(streams: int) -> Iterator[tuple[str, psutil.Process, psutil.Process]]:
     """An engine that lets so many streams run: its address, front end and runtime."""
-    with tempfile.TemporaryDirectory() as folder:
-        config = Path(folder) / "runtime.yaml"
-        config.write_text(f"admission: {{limit: {streams}}}\n")
-        command = [sys.executable, "-P", "-m", "pytest_phase5.cli", "serve", "--model=tiny"]
-        with subprocess.Popen(
-            [*command, "--port=0", f"--config={config}", "--flags=off"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        ) as process:
-            assert process.stdout is not None
-            url = process.stdout.readline().split()[1]
-            front = psutil.Process(process.pid)
-            (runtime,) = front.children()
-            try:
-                yield url, front, runtime
-            finally:
-                process.terminate()
+    with started(f"admission: {{limit: {streams}}}\n", "--flags=off") as one:
+        yield one.urls[0], one.front, one.runtime
 
 
 def busy(process: psutil.Process) -> float:
@@ -173,17 +155,6 @@ def compare(
         return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
 
 
-def interval(ratios: list[float]) -> str:
-    """The geometric mean of paired ratios with its 95 % interval."""
-    logs = [log(ratio) for ratio in ratios]
-    mean = statistics.fmean(logs)
-    if len(logs) == 1:
-        return f"{exp(mean):.3f}"
-    quantile = T95[len(logs) - 2] if len(logs) - 2 < len(T95) else 1.96
-    half = quantile * statistics.stdev(logs) / sqrt(len(logs))
-    return f"{exp(mean):.3f} ({exp(mean - half):.3f}-{exp(mean + half):.3f})"
-
-
 def row(streams: int, http: list[Observed], alone: list[Observed]) -> list[str]:
     """One line of the table."""
     pairs = list(zip(http, alone, strict=True))
@@ -200,8 +171,8 @@ def row(streams: int, http: list[Observed], alone: list[Observed]) -> list[str]:
         str(streams),
         f"{statistics.median(one.rate for one in http):,.0f}",
         f"{statistics.median(one.rate for one in alone):,.0f}",
-        interval([one.rate / other.rate for one, other in pairs]),
-        interval([one.efficiency / other.efficiency for one, other in pairs]),
+        str(estimate([one.rate / other.rate for one, other in pairs])),
+        str(estimate([one.efficiency / other.efficiency for one, other in pairs])),
         f"{seconds:.2f}",
         " / ".join(f"{figure:.2f}" for figure in cpu),
     ]

@@ -14,9 +14,7 @@ import asyncio
 import json
 import os
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,9 +23,11 @@ from pathlib import Path
 
 import httpx
 import psutil
-from bench_http import busy, interval
+from bench_http import busy
+from paired_ratios import estimate
 from prometheus_client.parser import text_string_to_metric_families
 from pyreqwest.client import Client, ClientBuilder
+from starting import started
 
 BODY = {"model": "tiny", "prompt": "The committee met on Tuesday", "stream": True}
 PATIENCE = 120.0
@@ -75,22 +75,8 @@ def configuration(generation: int, streams: int) -> str:
 @contextmanager
 def engine(streams: int) -> Iterator[Engine]:
     """An engine that lets so many streams run."""
-    with tempfile.TemporaryDirectory() as folder:
-        config = Path(folder) / "runtime.yaml"
-        config.write_text(configuration(0, streams))
-        command = [sys.executable, "-P", "-m", "pytest_phase5.cli", "serve", "--model=tiny"]
-        with subprocess.Popen(
-            [*command, "--port=0", f"--config={config}"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        ) as process:
-            assert process.stdout is not None
-            urls = [process.stdout.readline().split()[1] for _ in range(2)]
-            try:
-                yield Engine(*urls, config, psutil.Process(process.pid))
-            finally:
-                process.terminate()
+    with started(configuration(0, streams), ports=2) as one:
+        yield Engine(*one.urls, one.config, one.front)
 
 
 async def stream(client: Client, url: str, output: int) -> tuple[float, float]:
@@ -205,7 +191,7 @@ def main() -> None:
             "http1": statistics.median(pair[1].connections for pair in pairs),
         },
         "ratios": {
-            name: interval([getattr(a, name) / getattr(b, name) for a, b in pairs])
+            name: str(estimate([getattr(a, name) / getattr(b, name) for a, b in pairs]))
             for name in measures
         },
         "rounds": [[asdict(each) for each in pair] for pair in pairs],

@@ -17,19 +17,16 @@ import json
 import os
 import random
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import exp, log, sqrt
-from pathlib import Path
 from typing import Any
 
 import httpx
-from bench_http import T95
+from paired_ratios import estimate
+from starting import started
 
 from engine.runtime.models import resolve_model
 from engine.server.text import TextCodec
@@ -57,24 +54,12 @@ class Case:
 @contextmanager
 def engine(case: Case, percentage: int) -> Iterator[str]:
     """An engine with so much of its traffic in the treatment; its address."""
-    with tempfile.TemporaryDirectory() as folder:
-        config = Path(folder) / "runtime.yaml"
-        config.write_text(
-            "phase4_rollout:\n  ttft_pipeline:\n    enabled: true\n    holdback_percentage: 0\n"
-            f"    rollout_percentage: {percentage}\n"
-        )
-        command = [sys.executable, "-P", "-m", "pytest_phase5.cli", "serve", "--port=0"]
-        with subprocess.Popen(
-            [*command, f"--model={case.model}", f"--config={config}"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        ) as process:
-            assert process.stdout is not None
-            try:
-                yield process.stdout.readline().split()[1]
-            finally:
-                process.terminate()
+    yaml = (
+        "phase4_rollout:\n  ttft_pipeline:\n    enabled: true\n    holdback_percentage: 0\n"
+        f"    rollout_percentage: {percentage}\n"
+    )
+    with started(yaml, model=case.model) as one:
+        yield one.urls[0]
 
 
 class Words:
@@ -178,27 +163,15 @@ def compare(case: Case, rounds: int) -> dict[str, Any]:
         "case": case.name,
         "treatment_percent": SHARES[case.name],
         "target": TARGETS[case.name],
-        **{name: summary([p["on"][name] / p["off"][name] for p in pairs]) for name in WHAT},
+        **{
+            name: estimate([p["on"][name] / p["off"][name] for p in pairs]).rounded()
+            for name in WHAT
+        },
         "rounds": pairs,
     }
 
 
 WHAT = ("p95_s", "p50_s")
-
-
-def summary(ratios: list[float]) -> dict[str, float]:
-    """The geometric mean of paired ratios with its 95 % interval."""
-    logs = [log(ratio) for ratio in ratios]
-    mean = statistics.fmean(logs)
-    if len(logs) == 1:
-        return {"ratio": round(exp(mean), 3)}
-    quantile = T95[len(logs) - 2] if len(logs) - 2 < len(T95) else 1.96
-    half = quantile * statistics.stdev(logs) / sqrt(len(logs))
-    return {
-        "ratio": round(exp(mean), 3),
-        "low": round(exp(mean - half), 3),
-        "high": round(exp(mean + half), 3),
-    }
 
 
 def main() -> None:

@@ -21,15 +21,13 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from math import exp, log, sqrt
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench_http import T95
+from paired_ratios import estimate
+from starting import load_adapter
 
-from engine.config import RuntimeConfig
 from engine.runtime import blas
-from engine.runtime.light import leave_out_transformers
 from engine.runtime.messages import Sampling, Submit
 from engine.runtime.models import resolve_model
 from engine.server.text import TextCodec
@@ -184,10 +182,10 @@ def compare(driver: Driver, case: Case, pairs: int) -> dict[str, Any]:
     return {
         "case": case.name,
         "streams": case.streams,
-        **summary([on.tokens_per_second / off.tokens_per_second for on, off in rounds]),
-        "by_cpu": summary(
+        **estimate([on.tokens_per_second / off.tokens_per_second for on, off in rounds]).rounded(),
+        "by_cpu": estimate(
             [on.tokens_per_cpu_second / off.tokens_per_cpu_second for on, off in rounds]
-        ),
+        ).rounded(),
         "on_tokens_per_second": round(
             statistics.median(on.tokens_per_second for on, _ in rounds), 1
         ),
@@ -199,15 +197,6 @@ def compare(driver: Driver, case: Case, pairs: int) -> dict[str, Any]:
         "different_outputs": sum(on != off for on, off in outputs),
         "outputs": len(outputs),
     }
-
-
-def summary(ratios: Sequence[float]) -> dict[str, float]:
-    """The geometric mean of paired ratios with its 95 % interval."""
-    logs = [log(ratio) for ratio in ratios]
-    mean = statistics.fmean(logs)
-    half = T95[len(logs) - 2] * statistics.stdev(logs) / sqrt(len(logs))
-    values = {"ratio": mean, "low": mean - half, "high": mean + half}
-    return {name: round(exp(value), 3) for name, value in values.items()}
 
 
 def start_with_blas(folder: Path) -> None:
@@ -232,16 +221,8 @@ def main() -> None:
     options = parser.parse_args()
     folder = resolve_model(options.model).path
     start_with_blas(folder)
-    leave_out_transformers()
-    from engine.runtime.serving import load
-
-    config = RuntimeConfig()
-    adapter = load(
+    adapter = load_adapter(
         folder,
-        max_rows=config.max_rows,
-        prefill_chunk=config.prefill_chunk,
-        prefill_rows=config.prefill_rows,
-        prefix_bytes=0,
         draft_tokens=options.draft_tokens,
         draft_folder=resolve_model(options.draft_model).path if options.draft_model else None,
     )

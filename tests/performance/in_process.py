@@ -18,9 +18,9 @@ from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.config import RuntimeConfig
+from starting import load_adapter
+
 from engine.runtime import blas
-from engine.runtime.light import leave_out_transformers
 from engine.runtime.messages import Submit
 from engine.runtime.models import resolve_model
 
@@ -50,7 +50,7 @@ class Rate:
 def measure(model: str, streams: Sequence[int], seconds: float) -> list[Rate]:
     """Rates for each number of streams, from a process of its own."""
     size = sum(file.stat().st_size for file in resolve_model(model).path.glob("*.safetensors"))
-    command = [sys.executable, "-P", __file__, "--model", model, "--seconds", str(seconds)]
+    command = [sys.executable, __file__, "--model", model, "--seconds", str(seconds)]
     child = subprocess.run(
         [*command, "--streams", *map(str, streams)],
         env=blas.child_environment(size),
@@ -115,19 +115,9 @@ def main() -> None:
     parser.add_argument("--streams", type=int, nargs="+", default=[32, 100])
     parser.add_argument("--seconds", type=float, default=10.0)
     options = parser.parse_args()
-    leave_out_transformers()
-    from engine.runtime.serving import load
-
-    config = RuntimeConfig()
     folder: Path = resolve_model(options.model).path
     vocabulary = json.loads((folder / "config.json").read_text())["vocab_size"]
-    adapter = load(
-        folder,
-        max_rows=config.max_rows,
-        prefill_chunk=config.prefill_chunk,
-        prefill_rows=config.prefill_rows,
-        prefix_bytes=0,
-    )
+    adapter = load_adapter(folder)
     for streams in options.streams:
         rate = drive(adapter, requests(vocabulary), streams, options.seconds)
         print(json.dumps(asdict(rate)), flush=True)  # noqa: T201  # the result

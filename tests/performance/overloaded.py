@@ -6,20 +6,17 @@ the generator is what saturates.
 
 import os
 import signal
-import subprocess
-import sys
-import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import httpx
-import psutil
 from prometheus_client.parser import text_string_to_metric_families
+from starting import started
 
 #: The runtime is stopped and goes on for so long in turn: well below the limit for TTFT.
 DUTY_SECONDS: Final = 0.015
@@ -56,20 +53,27 @@ class Engine:
     @contextmanager
     def watched(self) -> Iterator[None]:
         """Note every second how it stands."""
-        over = threading.Event()
 
-        def watch() -> None:
+        def watch(over: threading.Event) -> None:
             with httpx.Client(base_url=self.url, timeout=30) as client:
                 while not over.wait(1.0):
                     self.seconds.append(_row(client.get("/metrics").text))
 
-        thread = threading.Thread(target=watch)
-        thread.start()
-        try:
+        with _beside(watch):
             yield
-        finally:
-            over.set()
-            thread.join()
+
+
+@contextmanager
+def _beside(work: Callable[[threading.Event], None]) -> Iterator[None]:
+    """Work in a thread until the block is over."""
+    over = threading.Event()
+    thread = threading.Thread(target=work, args=(over,))
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def _row(text: str) -> dict[str, float]:
@@ -87,42 +91,21 @@ def _row(text: str) -> dict[str, float]:
 @contextmanager
 def serving(flags: str, yaml: str = "") -> Iterator[Engine]:
     """An engine whose runtime has the first core to itself."""
-    with tempfile.TemporaryDirectory() as folder:
-        config = Path(folder) / "runtime.yaml"
-        config.write_text(f"admission: {{queue: 200}}\n{yaml}")
-        command = [sys.executable, "-P", "-m", "pytest_phase5.cli", "serve", "--model=tiny"]
-        with subprocess.Popen(
-            [*command, "--port=0", f"--config={config}", f"--flags={flags}"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        ) as process:
-            assert process.stdout is not None
-            url = process.stdout.readline().split()[1]
-            (runtime,) = psutil.Process(process.pid).children()
-            for thread in Path(f"/proc/{runtime.pid}/task").iterdir():
-                os.sched_setaffinity(int(thread.name), {0})
-            try:
-                yield Engine(url, runtime.pid)
-            finally:
-                process.terminate()
+    with started(f"admission: {{queue: 200}}\n{yaml}", f"--flags={flags}") as one:
+        for thread in Path(f"/proc/{one.runtime.pid}/task").iterdir():
+            os.sched_setaffinity(int(thread.name), {0})
+        yield Engine(one.urls[0], one.runtime.pid)
 
 
 @contextmanager
 def halved(runtime: int) -> Iterator[None]:
     """Let a process run half of the time."""
-    over = threading.Event()
 
-    def cycle() -> None:
+    def cycle(over: threading.Event) -> None:
         while not over.wait(DUTY_SECONDS):
             os.kill(runtime, signal.SIGSTOP)
-            time.sleep(DUTY_SECONDS)
+            over.wait(DUTY_SECONDS)
             os.kill(runtime, signal.SIGCONT)
 
-    thread = threading.Thread(target=cycle)
-    thread.start()
-    try:
+    with _beside(cycle):
         yield
-    finally:
-        over.set()
-        thread.join()

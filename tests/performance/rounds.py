@@ -8,7 +8,6 @@ brought (`Result`). A round is a closed loop: `streams` streams at once, `reques
 """
 
 import json
-import os
 import selectors
 import socket
 import sys
@@ -51,23 +50,9 @@ class AdapterDriver:
     """Submits to the adapter and steps it, as the runtime's owner thread does."""
 
     def __init__(self, folder: Path) -> None:
-        from engine.config import RuntimeConfig
-        from engine.runtime.blas import THREADS_VARIABLE
-        from engine.runtime.cores import keep_to_core
-        from engine.runtime.light import leave_out_transformers
+        from starting import load_adapter
 
-        leave_out_transformers()
-        from engine.runtime.serving import load
-
-        keep_to_core(int(os.environ.get(THREADS_VARIABLE, "0")))  # as the runtime does
-        config = RuntimeConfig()
-        self._adapter = load(
-            folder,
-            max_rows=config.max_rows,
-            prefill_chunk=config.prefill_chunk,
-            prefill_rows=config.prefill_rows,
-            prefix_bytes=0,
-        )
+        self._adapter = load_adapter(folder)
         self._uid = 0
 
     def run(self, given: Round) -> int:
