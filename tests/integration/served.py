@@ -1,15 +1,18 @@
 """`phase5 serve` as a process that tests talk to."""
 
+import asyncio
 import select
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
+import pytest
 from openai import OpenAI
 
 SERVE = (sys.executable, "-P", "-m", "pytest_phase5.cli", "serve")
@@ -74,6 +77,25 @@ def serving(
         process.wait(PATIENCE)
         assert process.stdout is not None
         process.stdout.close()
+
+
+@contextmanager
+def both_arms(folders: pytest.TempPathFactory, config: str) -> Iterator[dict[str, Served]]:
+    """An engine without any flag and one with `ttft_pipeline`, configured alike."""
+    with ExitStack() as stack:
+        yield {
+            flags: stack.enter_context(serving(folders.mktemp("engine"), flags, config=config))
+            for flags in ("off", "ttft_pipeline")
+        }
+
+
+async def ask_all(url: str, route: str, bodies: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The answers to requests that are all sent at once; each must be one."""
+    async with httpx.AsyncClient(base_url=url, timeout=PATIENCE) as client:
+        answers = await asyncio.gather(*(client.post(route, json=body) for body in bodies))
+    for answer in answers:
+        assert answer.status_code == 200, answer.text
+    return [answer.json() for answer in answers]
 
 
 def until(condition: Callable[[], bool]) -> None:

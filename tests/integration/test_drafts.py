@@ -11,12 +11,11 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
 from typing import Any
 
 import httpx
 import pytest
-from served import PATIENCE, Served, serving
+from served import PATIENCE, Served, ask_all, both_arms
 
 from engine.runtime import blas
 from engine.runtime.models import resolve_model
@@ -42,23 +41,12 @@ def body(number: int, **more: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Served]]:
-    with ExitStack() as stack:
-        yield {
-            flags: stack.enter_context(
-                serving(tmp_path_factory.mktemp("engine"), flags, config=DRAFTING)
-            )
-            for flags in ("off", "ttft_pipeline")
-        }
+    with both_arms(tmp_path_factory, DRAFTING) as both:
+        yield both
 
 
-async def ask_all(served: Served, bodies: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    async with httpx.AsyncClient(base_url=served.url, timeout=PATIENCE) as client:
-        answers = await asyncio.gather(
-            *(client.post("/v1/completions", json=one) for one in bodies)
-        )
-    for answer in answers:
-        assert answer.status_code == 200, answer.text
-    return [answer.json() for answer in answers]
+async def ask_each(served: Served, bodies: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return await ask_all(served.url, "/v1/completions", bodies)
 
 
 def said(answer: dict[str, Any]) -> list[Any]:
@@ -81,7 +69,7 @@ def counted(served: Served, name: str) -> float:
 def test_answers_are_the_same_and_drafts_were_made(engines: dict[str, Served]) -> None:
     bodies = [body(number) for number in range(4)], [body(number) for number in range(4, 8)]
     for few in bodies:
-        off, on = (asyncio.run(ask_all(served, few)) for served in engines.values())
+        off, on = (asyncio.run(ask_each(served, few)) for served in engines.values())
         assert [said(answer) for answer in off] == [said(answer) for answer in on]
         assert [answer["usage"]["completion_tokens"] for answer in off] == [
             answer["usage"]["completion_tokens"] for answer in on
@@ -124,7 +112,7 @@ def test_a_stream_whose_process_is_killed_between_drafts_goes_on_exactly(
     bodies = [body(number, max_tokens=120, stream=True, **BODIES[number]) for number in range(3)]
     off, on = engines.values()
     texts = asyncio.run(killed_midway(on, bodies))
-    calm = asyncio.run(ask_all(off, [{**one, "stream": False} for one in bodies]))
+    calm = asyncio.run(ask_each(off, [{**one, "stream": False} for one in bodies]))
     assert texts == [answer["choices"][0]["text"] for answer in calm]
     assert counted(on, "phase5_runtime_replays_total") >= 1
 

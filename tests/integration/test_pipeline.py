@@ -6,12 +6,11 @@ Counts of tokens show here that they are not.
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import ExitStack
 from typing import Any
 
 import httpx
 import pytest
-from served import PATIENCE, Served, serving
+from served import PATIENCE, Served, ask_all, both_arms
 
 SYSTEM = "You answer every question of the traveller in a few short words, " * 6
 #: Two places, so that most streams wait and are warmed while they do.
@@ -20,13 +19,8 @@ CONFIG = "admission: {limit: 2, queue: 50}\n"
 
 @pytest.fixture(scope="module")
 def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Served]]:
-    with ExitStack() as stack:
-        yield {
-            flags: stack.enter_context(
-                serving(tmp_path_factory.mktemp("engine"), flags, config=CONFIG)
-            )
-            for flags in ("off", "ttft_pipeline")
-        }
+    with both_arms(tmp_path_factory, CONFIG) as both:
+        yield both
 
 
 def chat(question: str, **more: Any) -> dict[str, Any]:
@@ -50,14 +44,8 @@ REQUESTS = [
 ]
 
 
-async def ask_all(url: str, bodies: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    async with httpx.AsyncClient(base_url=url, timeout=PATIENCE) as client:
-        answers = await asyncio.gather(
-            *(client.post("/v1/chat/completions", json=body) for body in bodies)
-        )
-    for answer in answers:
-        assert answer.status_code == 200, answer.text
-    return [answer.json() for answer in answers]
+async def ask_each(url: str, bodies: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return await ask_all(url, "/v1/chat/completions", bodies)
 
 
 def counted(served: Served, name: str, labels: str = "") -> float:
@@ -67,7 +55,7 @@ def counted(served: Served, name: str, labels: str = "") -> float:
 
 def test_answers_are_the_same_and_fewer_tokens_are_read(engines: dict[str, Served]) -> None:
     answers = {
-        flags: asyncio.run(ask_all(engine.url, REQUESTS)) for flags, engine in engines.items()
+        flags: asyncio.run(ask_each(engine.url, REQUESTS)) for flags, engine in engines.items()
     }
     texts = {
         flags: [[choice["message"]["content"] for choice in one["choices"]] for one in given]
@@ -114,13 +102,13 @@ def test_the_next_turn_of_a_conversation_reads_only_what_is_new(
 ) -> None:
     first = chat("Where is Paris?")
     url = engines["ttft_pipeline"].url
-    (answer,) = asyncio.run(ask_all(url, [first]))
+    (answer,) = asyncio.run(ask_each(url, [first]))
     reply = answer["choices"][0]["message"]["content"]
     turns = [
         *first["messages"],
         {"role": "assistant", "content": reply},
         {"role": "user", "content": "How far?"},
     ]
-    (second,) = asyncio.run(ask_all(url, [{**first, "messages": turns}]))
+    (second,) = asyncio.run(ask_each(url, [{**first, "messages": turns}]))
     cached = second["usage"]["prompt_tokens_details"]["cached_tokens"]
     assert cached >= answer["usage"]["prompt_tokens"] - 1

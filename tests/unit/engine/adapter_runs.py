@@ -8,6 +8,7 @@ from typing import Any
 
 import mlx.core as mx
 from mlx_lm.generate import BatchGenerator
+from mlx_lm.models import gemma3_text
 from mlx_lm.models.llama import Model, ModelArgs
 
 from engine.runtime.adapter import Adapter
@@ -37,6 +38,23 @@ def model() -> Any:
     built.lm_head.weight = mx.random.normal(built.lm_head.weight.shape)
     mx.eval(built.parameters())
     return built
+
+
+def sliding() -> Any:
+    """A model whose caches cannot be cut."""
+    arguments = gemma3_text.ModelArgs(
+        model_type="gemma3_text",
+        hidden_size=32,
+        num_hidden_layers=2,
+        intermediate_size=64,
+        num_attention_heads=2,
+        head_dim=16,
+        num_key_value_heads=1,
+        vocab_size=64,
+        sliding_window=16,
+        sliding_window_pattern=2,
+    )
+    return gemma3_text.Model(arguments)
 
 
 def adapter(**options: Any) -> Adapter:

@@ -4,8 +4,7 @@ from typing import Any
 
 import mlx.core as mx
 import pytest
-from adapter_runs import Run, adapter, model, prompts, request
-from mlx_lm.models import gemma3_text
+from adapter_runs import Run, adapter, model, prompts, request, sliding
 from speculation_runs import LONGEST, Always, speculating
 
 from engine.core.speculation import Source
@@ -26,23 +25,6 @@ SAMPLINGS = [
 def requests(sampling: Sampling, **options: Any) -> list[Submit]:
     given = {"max_tokens": 28, "sampling": sampling, "speculate": True, **options}
     return [request(uid, prompt, **given) for uid, prompt in enumerate(prompts(3))]
-
-
-def sliding() -> Any:
-    """A model whose caches cannot be cut."""
-    arguments = gemma3_text.ModelArgs(
-        model_type="gemma3_text",
-        hidden_size=32,
-        num_hidden_layers=2,
-        intermediate_size=64,
-        num_attention_heads=2,
-        head_dim=16,
-        num_key_value_heads=1,
-        vocab_size=64,
-        sliding_window=16,
-        sliding_window_pattern=2,
-    )
-    return gemma3_text.Model(arguments)
 
 
 @pytest.mark.parametrize("ahead", [False, True])

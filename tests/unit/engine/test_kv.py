@@ -2,10 +2,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from adapter_runs import Run, adapter, model, prompts, request
+from adapter_runs import Run, adapter, model, prompts, request, sliding
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mlx_lm.models import gemma3_text, mamba2
+from mlx_lm.models import mamba2
 from mlx_lm.models.cache import ChunkedKVCache
 
 from engine.config import RuntimeConfig
@@ -40,21 +40,9 @@ def test_the_caches_of_a_batch_grow_by_our_step() -> None:
 
 
 def test_a_sliding_window_stops_growing() -> None:
-    arguments = gemma3_text.ModelArgs(
-        model_type="gemma3_text",
-        hidden_size=32,
-        num_hidden_layers=2,
-        intermediate_size=64,
-        num_attention_heads=2,
-        head_dim=16,
-        num_key_value_heads=1,
-        vocab_size=64,
-        sliding_window=16,
-        sliding_window_pattern=2,
-    )
-    sliding, whole = measure(gemma3_text.Model(arguments))
-    assert (sliding.most, whole.most) == (16, None)
-    assert sliding.row(16) == sliding.row(5000)
+    window, whole = measure(sliding())
+    assert (window.most, whole.most) == (16, None)
+    assert window.row(16) == window.row(5000)
     assert whole.row(5000) - whole.row(4000) == 1000 * whole.per_token > 0
 
 
