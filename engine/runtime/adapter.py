@@ -67,7 +67,7 @@ class Adapter:
         self._ahead = mx.default_device() != mx.Device(mx.cpu) if ahead is None else ahead
         self._speculator = speculator
         self._arrivals = 0
-        self._arriving = False  #: a stream came since the last turn
+        self._arriving = False  #: a stream came since the last turn that could begin some
         self._turn_seconds = 0.0  #: of the last turn
         self._streams: dict[int, Stream] = {}  # by uid, from `submit` to the end
         self._waiting: list[Stream] = []  # in order of arrival; neither paused nor running
@@ -295,11 +295,11 @@ class Adapter:
         """Whether those who wait do so one turn more, for others to begin with them."""
         arriving, self._arriving = self._arriving, False
         free = min(self._max_rows - self.rows, self._prefill_rows)
-        if not self._running or len(self._waiting) >= free:
+        if not (self._running and self._waiting) or len(self._waiting) >= free:
             return False
         if sum(len(one.request.prompt) for one in self._waiting) >= room:
             return False
-        waited = self._clock() - self._waiting[0].arrived if self._waiting else 0.0
+        waited = self._clock() - self._waiting[0].arrived
         return gathers(arriving=arriving, waited=waited, turn=self._turn_seconds)
 
     def _read_ahead(self) -> None:

@@ -36,7 +36,7 @@ class Application:
     """Every route of this engine, each behind its table of connections.
 
     The routes that stream are found here and not by Starlette: its layers would take part in
-    each event of each answer, which was a fifth of what an event costs.
+    each event of each answer.
 
     Attributes:
         rest: whatever else is asked, and every answer that is an error of routing.

@@ -207,7 +207,7 @@ class Stream:
                 self._count()
         return pieces
 
-    # A plain future: an `asyncio.Event` would cost half as much again as all else that waits.
+    # Once for every token: an `asyncio.Event` would do more and be waited for through more calls.
     async def _take(self) -> list[Mail]:
         if not self._mail:
             self._waiting = asyncio.get_running_loop().create_future()
