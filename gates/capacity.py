@@ -8,7 +8,7 @@ from typing import Final
 
 from gates.criteria import Criterion, Outcome
 from gates.evidence import Measurement
-from gates.findings import Finding, compared, number, plain, standing
+from gates.findings import Finding, by_interval, compared, number, plain
 from gates.groups import Group
 from gates.samples import Outcome as Ended
 from gates.samples import Sample
@@ -100,12 +100,9 @@ def _shares(
     least = min(served.values())
     widest = max(new) / min(old) if min(old) > 0 else inf
     interval = Interval(min(new) / max(old), widest)
-    outcome = standing(criterion, interval, limit, least)
-    missing = max(criterion.min_samples - least, 0) or None
-    return compared(
+    return by_interval(
         criterion,
         group,
-        outcome,
         percent,
         estimate=median(new) / median(old) if median(old) > 0 else None,
         interval=interval,
@@ -113,8 +110,6 @@ def _shares(
         n=least,
         bounds=f"{_spread(new)} connections beside {_spread(old)}",
         of=" requests over each",
-        needs=missing if outcome is Outcome.INCONCLUSIVE else None,
-        attributed=outcome is Outcome.FAIL,
     )
 
 

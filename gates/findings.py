@@ -89,6 +89,45 @@ def compared(
     )
 
 
+def by_interval(
+    criterion: Criterion,
+    group: Group,
+    show: Show,
+    *,
+    interval: Interval,
+    limit: float,
+    n: int,
+    needs: int | None = None,
+    **words: Any,
+) -> Finding:
+    """A finding of an interval that is held against a limit; broken is the treatment's doing.
+
+    Args:
+        criterion: the demand.
+        group: what was measured.
+        show: writes numbers of this kind.
+        interval: what is known.
+        limit: what it is held against.
+        n: observations.
+        needs: further observations that would tell, beyond the least number.
+        **words: as for `compared`.
+    """
+    outcome = standing(criterion, interval, limit, n)
+    missing = max(criterion.min_samples - n, needs or 0, 0) or None
+    return compared(
+        criterion,
+        group,
+        outcome,
+        show,
+        interval=interval,
+        limit=limit,
+        n=n,
+        needs=missing if outcome is Outcome.INCONCLUSIVE else None,
+        attributed=outcome is Outcome.FAIL,
+        **words,
+    )
+
+
 def plain(
     criterion: Criterion, group: Group, outcome: Outcome, words: str, **fields: Any
 ) -> Finding:

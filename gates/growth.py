@@ -4,7 +4,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 
 from gates.criteria import Criterion, Outcome
-from gates.findings import Finding, compared, number, plain, standing
+from gates.findings import Finding, by_interval, number, plain
 from gates.groups import Group
 from gates.text import kib
 from gates.trends import Trend, trend
@@ -66,12 +66,9 @@ def _finding(criterion: Criterion, group: Group, part: str, usage: Sequence[Usag
     if found is None:
         words = f"too few readings of the {part} to tell a slope"
         return plain(criterion, group, Outcome.INCONCLUSIVE, words, n=n)
-    outcome = standing(criterion, found.interval, limit, n)
-    missing = max(criterion.min_samples - n, 0) or None
-    return compared(
+    return by_interval(
         criterion,
         group,
-        outcome,
         kib,
         seen=f"{kib(found.estimate)} a request",
         estimate=found.estimate,
@@ -79,6 +76,4 @@ def _finding(criterion: Criterion, group: Group, part: str, usage: Sequence[Usag
         limit=limit,
         n=n,
         of=f", {part}",
-        needs=missing if outcome is Outcome.INCONCLUSIVE else None,
-        attributed=outcome is Outcome.FAIL,
     )

@@ -74,6 +74,22 @@ def ratio_of_quantiles(
     return RatioEstimate(exp(centre), exp(centre - low), exp(centre + high), len(a))
 
 
+def further_pairs(pairs: int, wide: float, room: float) -> int | None:
+    """About how many further pairs would tell: an interval narrows with the root of their number.
+
+    Args:
+        pairs: that there are.
+        wide: factor between the estimate and the bound that has to pass the margin; may be inf.
+        room: factor between the estimate and the margin, above 1 on the margin's good side.
+
+    Returns:
+        None where more of the same will not help, or nothing is known of the bound.
+    """
+    if room <= 1 or not isfinite(wide):
+        return None
+    return int(pairs * ((log(wide) / log(room)) ** 2 - 1)) + 1
+
+
 def _check(treatment: Sequence[float], control: Sequence[float]) -> None:
     if len(treatment) != len(control):
         raise ValueError(f"{len(treatment)} treatment times but {len(control)} control times")

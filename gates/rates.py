@@ -7,9 +7,10 @@ requests is a ceiling over the rate of the others.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import inf
+from typing import Any
 
 from gates.criteria import Criterion, Outcome
-from gates.findings import Finding, compared, number, plain
+from gates.findings import Finding, Show, compared, number, plain
 from gates.groups import CONTROL, TREATMENT, Counts, Group, error_counts, hit_counts, times
 from gates.statistics import (
     Interval,
@@ -30,18 +31,14 @@ def error_rate(criterion: Criterion, group: Group) -> Finding:
     counts = error_counts(group.samples(TREATMENT))
     control = error_counts(group.samples(CONTROL)) if group.control else None
     judged = _Judged.of(criterion, counts, limit, control)
-    return compared(
+    return judged.finding(
         criterion,
         group,
-        judged.outcome,
         percent,
         estimate=counts.bad / counts.n if counts.n else None,
         interval=rate_interval(counts.bad, counts.n, criterion.confidence),
         limit=limit,
         n=counts.n,
-        blame=judged.blame,
-        needs=judged.needs,
-        attributed=judged.attributed,
     )
 
 
@@ -54,18 +51,14 @@ def quantile_ceiling(criterion: Criterion, group: Group) -> Finding:
     counts = _over(ranked, limit)
     control = _over(_ranked(times(group.samples(CONTROL), criterion.measure, limit)), limit)
     judged = _Judged.of(criterion, counts, 1 - share, control if group.control else None)
-    return compared(
+    return judged.finding(
         criterion,
         group,
-        judged.outcome,
         ms,
         estimate=quantile(ranked, share),
         interval=quantile_interval(ranked, share, criterion.confidence),
         limit=limit,
         n=counts.n,
-        blame=judged.blame,
-        needs=judged.needs,
-        attributed=judged.attributed,
     )
 
 
@@ -78,17 +71,14 @@ def hit_rate(criterion: Criterion, group: Group) -> Finding:
     missed = Counts(hits.n - hits.bad, hits.n)
     judged = _Judged.of(criterion, missed, 1 - limit, None)
     rate = rate_interval(missed.bad, missed.n, criterion.confidence)
-    return compared(
+    return judged.finding(
         criterion,
         group,
-        judged.outcome,
         percent,
         estimate=hits.bad / hits.n if hits.n else None,
         interval=Interval(1 - rate.high, 1 - rate.low),
         limit=limit,
         n=hits.n,
-        needs=judged.needs,
-        attributed=judged.attributed,
     )
 
 
@@ -109,6 +99,19 @@ class _Judged:
         outcome = _outcome(criterion, counts, limit)
         needs = _needed(criterion, outcome, counts, limit)
         return cls(outcome, needs, *_blame(criterion, outcome, counts, control))
+
+    def finding(self, criterion: Criterion, group: Group, show: Show, **numbers: Any) -> Finding:
+        """In words; `numbers` as for `compared`."""
+        return compared(
+            criterion,
+            group,
+            self.outcome,
+            show,
+            blame=self.blame,
+            needs=self.needs,
+            attributed=self.attributed,
+            **numbers,
+        )
 
 
 def _outcome(criterion: Criterion, counts: Counts, limit: float) -> Outcome:

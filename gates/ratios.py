@@ -14,14 +14,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import compress
-from math import isfinite, log
 from typing import Final
 
 from gates.criteria import Criterion, Measure, Outcome
 from gates.evidence import Measurement
-from gates.findings import Finding, compared, number, plain, standing
+from gates.findings import Finding, by_interval, number, plain
 from gates.groups import CONTROL, TREATMENT, Group, in_order, left_untimed, seconds
-from gates.paired import RatioEstimate, ratio_of_quantiles
+from gates.paired import RatioEstimate, further_pairs, ratio_of_quantiles
 from gates.samples import Sample
 from gates.statistics import Interval, quantile
 from gates.text import factor, ms
@@ -99,26 +98,21 @@ def _compared(criterion: Criterion, group: Group, pairs: _Pairs) -> Finding:
     beyond = _BEYOND * max(*pairs.control, *(time or 0.0 for time in pairs.treatment))
     treatment = [beyond if time is None else time for time in pairs.treatment]
     ratio = _ratio(tuple(treatment), tuple(pairs.control), share, criterion.confidence_of_a_look)
-    interval = Interval(ratio.low, ratio.high)
-    outcome = standing(criterion, interval, margin, ratio.pairs)
-    needs = _needed(criterion, ratio, margin) if outcome is Outcome.INCONCLUSIVE else None
     quantiles = f"{ms(quantile(treatment, share))} against {ms(quantile(pairs.control, share))}"
     lost = sum(time is None for time in pairs.treatment)
     without = f", {lost} without a time" if lost else ""
     if any(pairs.left):
         without += f", clients that left before: {pairs.left[0]} against {pairs.left[1]}"
-    return compared(
+    return by_interval(
         criterion,
         group,
-        outcome,
         factor,
         estimate=ratio.estimate,
-        interval=interval,
+        interval=Interval(ratio.low, ratio.high),
         limit=margin,
         n=ratio.pairs,
         of=f" pairs{without}, {quantiles}",
-        needs=needs,
-        attributed=outcome is Outcome.FAIL,
+        needs=further_pairs(ratio.pairs, ratio.high / ratio.estimate, margin / ratio.estimate),
     )
 
 
@@ -128,15 +122,3 @@ def _ratio(
 ) -> RatioEstimate:
     """The comparison takes a tenth of a second or so, and objections have it judged again."""
     return ratio_of_quantiles(treatment, control, share, confidence)
-
-
-def _needed(criterion: Criterion, ratio: RatioEstimate, margin: float) -> int | None:
-    """About how many further pairs: an interval narrows with the square root of their number.
-
-    None when the estimate is over the margin: more of the same will not help.
-    """
-    missing = max(criterion.min_samples - ratio.pairs, 0)
-    if ratio.estimate >= margin or not isfinite(ratio.high):
-        return missing or None
-    wide, room = log(ratio.high / ratio.estimate), log(margin / ratio.estimate)
-    return max(missing, int(ratio.pairs * ((wide / room) ** 2 - 1)) + 1)

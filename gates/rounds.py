@@ -5,13 +5,13 @@ criterion has as many requests under way as the engine takes.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from math import inf, isfinite, log
+from math import inf, isfinite
 
 from gates.criteria import Criterion, Outcome
 from gates.evidence import Measurement
-from gates.findings import Finding, compared, number, plain, standing
+from gates.findings import Finding, by_interval, number, plain
 from gates.groups import CONTROL, TREATMENT, Group
-from gates.paired import RatioEstimate
+from gates.paired import RatioEstimate, further_pairs
 from gates.samples import Outcome as Ended
 from gates.samples import Sample
 from gates.statistics import Interval, quantile, quantile_interval
@@ -32,20 +32,15 @@ def throughput_floor(criterion: Criterion, group: Group) -> Iterator[Finding]:
             yield plain(criterion, group, Outcome.NO_DATA, "no request that was sent")
             continue
         interval = quantile_interval(rates, _HALF, criterion.confidence)
-        outcome = standing(criterion, interval, limit, len(rates))
-        missing = max(criterion.min_samples - len(rates), 0) or None
-        yield compared(
+        yield by_interval(
             criterion,
             group,
-            outcome,
             each_second,
             estimate=quantile(rates, _HALF),
             interval=interval,
             limit=limit,
             n=len(rates),
             of=" stretches",
-            needs=missing if outcome is Outcome.INCONCLUSIVE else None,
-            attributed=outcome is Outcome.FAIL,
         )
 
 
@@ -68,30 +63,18 @@ def throughput_ratio(criterion: Criterion, group: Group) -> Iterator[Finding]:
 
 def _compared(criterion: Criterion, group: Group, found: RatioEstimate) -> Finding:
     margin = number(criterion, "margin")
-    interval = Interval(found.low, found.high)
-    outcome = standing(criterion, interval, margin, found.pairs)
-    return compared(
+    below = found.estimate / found.low if found.low else inf
+    return by_interval(
         criterion,
         group,
-        outcome,
         factor,
         estimate=found.estimate,
-        interval=interval,
+        interval=Interval(found.low, found.high),
         limit=margin,
         n=found.pairs,
         of=" rounds",
-        needs=_needed(criterion, found, margin) if outcome is Outcome.INCONCLUSIVE else None,
-        attributed=outcome is Outcome.FAIL,
+        needs=further_pairs(found.pairs, below, found.estimate / margin),
     )
-
-
-def _needed(criterion: Criterion, found: RatioEstimate, margin: float) -> int | None:
-    """About how many further rounds: an interval narrows with the square root of their number."""
-    missing = max(criterion.min_samples - found.pairs, 0)
-    if found.estimate <= margin or not found.low:
-        return missing or None
-    wide, room = log(found.estimate / found.low), log(found.estimate / margin)
-    return max(missing, int(found.pairs * ((wide / room) ** 2 - 1)) + 1)
 
 
 def _rounds(measurement: Measurement) -> tuple[list[float], list[float]] | str:
