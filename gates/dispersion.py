@@ -19,6 +19,7 @@ from typing import Final
 import numpy as np
 
 from gates.eprocess import Array
+from gates.mixture import MOST_ALIKE
 
 #: Requests of the treatment in a short block: some bad ones in each even at 5 %. A long one is
 #: eight times that: noise with a correlation of 0.8 from minute to minute has decayed by then.
@@ -30,9 +31,6 @@ PRIOR_BLOCKS: Final = 10
 
 #: Never less, even where a calm stretch happens to scatter little.
 FLOOR: Final = 1.2
-
-#: The correlation is estimated too; beyond this the factor would be all noise.
-_MOST_CORRELATED: Final = 0.8
 
 #: uu, uv, vv; the same with the block before; sums of u and v; the number of blocks.
 _MOMENTS: Final = 9
@@ -116,6 +114,6 @@ def _effects(moments: Array, binomial: bool) -> Array:
         scatter = uu - 2 * rate * uv + rate * rate * vv
         lagged = lag_uu - rate * lag_uv + rate * rate * lag_vv
         expected = v * rate * (1 - rate) if binomial else v
-        related = np.nan_to_num(np.clip(lagged / scatter, 0, _MOST_CORRELATED))
+        related = np.nan_to_num(np.clip(lagged / scatter, 0, MOST_ALIKE))
         effects = scatter / expected * (1 + related) / (1 - related)
     return np.where(np.isfinite(effects), effects, 1.0)
