@@ -97,13 +97,12 @@ def outcome(verdict: dict[str, Any], criterion: str) -> str:
 def test_what_fails_is_taken_back_and_what_does_not_is_kept(
     fault: str, counted: GatedSession
 ) -> None:
-    session = counted
-    verdict = session.verdict()
+    verdict = counted.verdict()
     criterion, expected = COUNTED[fault]
-    assert verdict["verdict"] in expected, session.output
+    assert verdict["verdict"] in expected, counted.output
     good = expected == "promote"
-    assert (outcome(verdict, criterion) == "pass") is good, session.output
-    assert (session.process.returncode == 0) is good, session.output
+    assert (outcome(verdict, criterion) == "pass") is good, counted.output
+    assert (counted.process.returncode == 0) is good, counted.output
 
 
 @pytest.mark.parametrize(("engine", "criterion", "flags"), TIMED)
