@@ -30,6 +30,8 @@ __all__ = [
     "forced_states",
     "load_config",
     "packaged",
+    "parse_config",
+    "parse_yaml",
     "read_yaml",
 ]
 
@@ -56,6 +58,10 @@ class FlagConfig(Section):
     entered_at: str | None = None
     epoch: Annotated[int, Field(ge=0)] = 0
     tombstones: tuple[str, ...] = ()
+    held: str | None = None
+    approved: str | None = None
+    suspect: str | None = None
+    lifted: tuple[str, ...] = ()
 
     @property
     def percentage(self) -> float:
@@ -195,6 +201,7 @@ class Config(Section):
 
     phase4_rollout: Rollout = Rollout()
     generation: Annotated[int, Field(ge=0)] = 0
+    history_head: str | None = None
     runtime: RuntimeConfig = RuntimeConfig()
     server: ServerConfig = ServerConfig()
     admission: AdmissionConfig = AdmissionConfig()
@@ -215,7 +222,9 @@ class Config(Section):
 
     def digest(self) -> str:
         """SHA-256 of everything that is not rollout state: what a verdict binds to."""
-        document = self.model_dump(mode="json", exclude={"phase4_rollout", "generation"})
+        document = self.model_dump(
+            mode="json", exclude={"phase4_rollout", "generation", "history_head"}
+        )
         return sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
     def flag_states(self) -> dict[str, FlagState]:
@@ -248,6 +257,15 @@ def load_config(path: Path) -> Config:
     return _validate(path, read_yaml(path))
 
 
+def parse_config(text: str, path: Path) -> Config:
+    """Validate the text of a file; `path` is for messages.
+
+    Raises:
+        ConfigError: empty, not YAML, or not valid: one line for each mistake.
+    """
+    return _validate(path, parse_yaml(text, path))
+
+
 @dataclass(frozen=True, slots=True)
 class YamlDocument:
     """A mapping read from YAML, and the line on which each of its keys stands."""
@@ -271,11 +289,21 @@ def read_yaml(path: Path) -> YamlDocument:
     """
     try:
         text = path.read_text(encoding="utf-8")
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        data = yaml.safe_load(text)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise ConfigError(f"{path}: cannot be read: {reason}") from error
+    return parse_yaml(text, path)
+
+
+def parse_yaml(text: str, path: Path) -> YamlDocument:
+    """Read the text of a YAML mapping and remember its lines; `path` is for messages.
+
+    Raises:
+        ConfigError: empty, not YAML, not a mapping, or with a duplicate key.
+    """
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        data = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     if node is None:
