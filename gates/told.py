@@ -13,7 +13,7 @@ from math import inf, isfinite
 from typing import Final
 
 from engine.core.flags import FLAGS, FlagSet, every_flag_set
-from gates.exposition import BUILD, BUSIEST, DURATION, EARLY, HELD, REQUESTS, TTFT, Sample, Scrape
+from gates.exposition import BUILD, BUSIEST, DURATION, EARLY, REQUESTS, TTFT, Sample, Scrape
 
 #: The flag set of every combination of flag labels, in the order of `FLAGS`.
 _SETS: Final[Mapping[tuple[str | None, ...], FlagSet]] = {
@@ -181,10 +181,6 @@ class Told:
         """Requests of the busy keys of an arm, by digest."""
         samples = (s for s in self.family(BUSIEST) if _about(s, flag, arm))
         return {sample.labels.get("key", ""): self._count(sample) for sample in samples}
-
-    def held(self, flag: str) -> bool:
-        """Whether a flag is on hold."""
-        return any(s.value == 1 and s.labels.get("flag") == flag for s in self.family(HELD))
 
     def total(self, name: str) -> int:
         """The sum of a counter over its labels.

@@ -101,7 +101,7 @@ def test_engines_of_two_builds_make_the_minute_invalid() -> None:
 def test_another_epoch_within_the_minute_makes_it_invalid() -> None:
     engine = ToldEngine()
     before = engine.scrape(FIRST)
-    engine.metrics.set_flag("ttft_pipeline", percentage=20.0, epoch=4)
+    engine.metrics.set_flag("ttft_pipeline", 20.0, 4, held=False)
     source = Remembered({FIRST: [before], FIRST + 1: [engine.scrape(FIRST + 1)]})
     assert reasons(source, 1) == ["e1 is at epoch 4 of ttft_pipeline, not 3"]
 
@@ -179,22 +179,11 @@ def test_the_same_minutes_give_the_same_bytes_however_they_are_asked_for(
 
 
 def test_a_held_flag_is_judged_and_does_not_soak() -> None:
-    source = told(1, ToldEngine())
-    held = _with_hold(source)
-    (row,) = rows(held, 1)
+    engine = ToldEngine()
+    engine.metrics.set_flag("ttft_pipeline", 20.0, 3, held=True)
+    (row,) = rows(told(1, engine), 1)
     assert (row.paused, row.invalid) == ("on hold", "")
     assert row.counts
-
-
-def _with_hold(source: Remembered) -> Remembered:
-    from gates.exposition import HELD, Sample
-
-    hold = Sample(HELD, {"flag": "ttft_pipeline"}, 1.0)
-    scrapes = {
-        minute: [replace(each, samples=(*each.samples, hold)) for each in scrapes]
-        for minute, scrapes in source.scrapes.items()
-    }
-    return replace(source, scrapes=scrapes)
 
 
 def test_blocks_keep_engines_apart() -> None:
