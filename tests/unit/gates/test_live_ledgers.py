@@ -85,7 +85,7 @@ def test_flags_at_a_live_stage_have_a_stay(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("entered", "reason"),
     [
-        ("", "Invalid isoformat string"),
+        ("", "the store has none"),
         (", entered_at: yesterday", "Invalid isoformat string: 'yesterday'"),
         (", entered_at: '2026-05-04T03:02:01'", "has no zone"),
     ],
