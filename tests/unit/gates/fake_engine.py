@@ -101,49 +101,60 @@ class FakeEngine:
         }
 
 
+class Handler(BaseHTTPRequestHandler):
+    """Serves the engine that its server carries."""
+
+    protocol_version = "HTTP/1.1"
+    server: "Server"
+
+    def log_message(self, *_: Any) -> None:
+        """Tests have nothing to read there."""
+
+    def do_GET(self) -> None:
+        self.serve(None)
+
+    def do_POST(self) -> None:
+        size = int(self.headers["content-length"])
+        self.serve(json.loads(self.rfile.read(size)))
+
+    def serve(self, body: Any) -> None:
+        engine = self.server.engine
+        fault = engine.faults.pop(0) if engine.faults else 200
+        if engine.token and self.headers["authorization"] != f"Bearer {engine.token}":
+            fault = 401
+        if fault == HANG:
+            engine.end.wait()
+        if fault in {HANG, RESET}:
+            self.close_connection = True
+        elif fault == GARBAGE:
+            self.send(200, b"<html>")
+        elif fault == 200:
+            self.send(200, json.dumps(engine.answer(self.path, body)).encode())
+        else:
+            self.send(int(fault), json.dumps({"error": {"message": f"fault {fault}"}}).encode())
+
+    def send(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+class Server(ThreadingHTTPServer):
+    """On a free port of loopback."""
+
+    daemon_threads = True
+
+    def __init__(self, engine: FakeEngine) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.engine = engine
+        engine.url = f"http://127.0.0.1:{self.server_port}"
+
+
 @contextmanager
 def running(engine: FakeEngine) -> Iterator[FakeEngine]:
-    """Serve it on a free port of loopback; `engine.url` says where."""
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-        def do_GET(self) -> None:
-            self._serve(None)
-
-        def do_POST(self) -> None:
-            size = int(self.headers["content-length"])
-            self._serve(json.loads(self.rfile.read(size)))
-
-        def _serve(self, body: Any) -> None:
-            fault = engine.faults.pop(0) if engine.faults else 200
-            if engine.token and self.headers["authorization"] != f"Bearer {engine.token}":
-                fault = 401
-            if fault == RESET:
-                self.close_connection = True
-            elif fault == HANG:
-                engine.end.wait()
-                self.close_connection = True
-            elif fault == GARBAGE:
-                self._send(200, b"<html>")
-            elif fault == 200:
-                self._send(200, json.dumps(engine.answer(self.path, body)).encode())
-            else:
-                error = {"error": {"message": f"fault {fault}"}}
-                self._send(int(fault), json.dumps(error).encode())
-
-        def _send(self, status: int, body: bytes) -> None:
-            self.send_response(status)
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    engine.url = f"http://127.0.0.1:{server.server_port}"
+    """Serve it; `engine.url` says where."""
+    server = Server(engine)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     try:
