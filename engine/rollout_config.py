@@ -56,7 +56,7 @@ class FlagConfig(Section):
     epoch: Annotated[int, Field(ge=0)] = 0
     tombstones: Texts = ()
     held: str | None = None
-    approved: Stage | None = None
+    approved: str | None = None
     suspect: str | None = None
     lifted: Texts = ()
 
