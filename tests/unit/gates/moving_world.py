@@ -17,7 +17,6 @@ from engine.config import load_config
 from gates.attempts import append_attempt
 from gates.cli import judge_folder
 from gates.evidence import Measurement, write_measurement
-from gates.file_store import FileStore
 from gates.store import Snapshot, open_store
 
 FLAG = "ttft_pipeline"
@@ -94,8 +93,3 @@ def world(folder: Path, engines: Sequence[FakeEngine] = ()) -> Iterator[World]:
         found = World(folder / "runtime.yaml", [stack.enter_context(running(e)) for e in chosen])
         found.write()
         yield found
-
-
-def file_store(config: Path) -> FileStore:
-    """The store of a file, whatever it says of stores."""
-    return FileStore(config)
