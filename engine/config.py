@@ -39,6 +39,9 @@ __all__ = [
     "read_yaml",
 ]
 
+#: The rollout's state and who moves it: no part of the digest that a verdict binds to.
+_ROLLOUT: Final = {"phase4_rollout", "generation", "history_head", "rollout"}
+
 #: What was given is quoted up to this many characters, so that an error stays on its line.
 _GIVEN_WIDTH: Final = 60
 
@@ -144,8 +147,8 @@ class Config(Section):
 
     phase4_rollout: Rollout = Rollout()
     generation: Annotated[int, Field(ge=0)] = 0
-    rollout: RolloutConfig = RolloutConfig()
     history_head: str | None = None
+    rollout: RolloutConfig = RolloutConfig()
     runtime: RuntimeConfig = RuntimeConfig()
     server: ServerConfig = ServerConfig()
     admission: AdmissionConfig = AdmissionConfig()
@@ -169,8 +172,7 @@ class Config(Section):
 
         Without the rollout's state, which a verdict is to move, and without who moves it.
         """
-        rollout = {"phase4_rollout", "generation", "history_head", "rollout"}
-        document = self.model_dump(mode="json", exclude=rollout)
+        document = self.model_dump(mode="json", exclude=_ROLLOUT)
         return sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
     def flag_states(self) -> dict[str, FlagState]:
