@@ -54,18 +54,15 @@ class World:
     def read(self) -> Snapshot:
         return open_store(self.config).read()
 
-    def verdict(self, folder: Path, **changes: Any) -> Path:
+    def verdict(self, folder: Path, **head: str) -> Path:
         """A folder judged just now, of what the engines serve; every flag into canary."""
-        for row in attempts(healthy()):
+        folder.mkdir(exist_ok=True)
+        for row in attempts(healthy(), **head):
             append_attempt(folder / "attempts.jsonl", row)
         for measured in healthy():
             write_measurement(folder / "evidence", self._of_engines(measured))
         judge_folder(folder, config=self.config)
-        path = folder / "verdict.json"
-        if changes:
-            document = {**json.loads(path.read_text("utf-8")), **changes}
-            path.write_text(json.dumps(document, sort_keys=True, indent=1) + "\n", "utf-8")
-        return path
+        return folder / "verdict.json"
 
     def _of_engines(self, measured: Measurement) -> Measurement:
         digest = load_config(self.config).digest()
