@@ -113,13 +113,13 @@ def _watch(question: Question, policy: Policy, store: Store) -> int:
     def render() -> RenderableType:
         return tables(look(question, policy, store), datetime.now(UTC))
 
-    with Live(render(), auto_refresh=False, screen=False) as live:
-        try:
+    try:
+        with Live(render(), auto_refresh=False, screen=False) as live:
             while True:
                 time.sleep(_EVERY)
                 live.update(render(), refresh=True)
-        except KeyboardInterrupt:
-            return DONE
+    except KeyboardInterrupt:  # how one leaves it
+        return DONE
 
 
 def _flags(status: Status) -> Table:
