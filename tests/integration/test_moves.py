@@ -24,7 +24,7 @@ sys.path.insert(0, str(ROOT / "tests/unit/gates"))
 from gate_builders import attempts, healthy  # noqa: E402 - found there
 from moving_world import FLAG, PHASE5  # noqa: E402 - as above
 
-BENCH = ROOT / "tests" / "performance" / "bench_rollback.py"
+BENCH = ROOT / "tests" / "performance" / "bench_rollback_command.py"
 RUNS = "20" if os.environ.get("PHASE5_FULL") else "2"
 
 
