@@ -1,6 +1,6 @@
 """How long a manual rollback takes while streams are live, and whether it loses one.
 
-    ./dev run python tests/performance/bench_rollback_command.py [--runs 20] [--streams 75] [--engines 2]
+    ./dev run python tests/performance/bench_rollback_command.py [--runs 20] [--streams 75]
 
 For each run the flag stands at mid, every client has a stream, and `phase5 rollback` is called as
 a process. Its time is from the start of that process until the last engine had confirmed 0 %. Ends
