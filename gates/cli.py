@@ -9,6 +9,7 @@ from typing import Final
 
 from engine.config import ConfigError, load_config, packaged
 from gates.evidence import VERDICT_FILE, EvidenceError
+from gates.exits import DONE, ERROR, USAGE, refuse
 from gates.folder import request_for
 from gates.judge import judge
 from gates.policy import policy_beside
@@ -16,10 +17,17 @@ from gates.reader import read_folder
 from gates.recompute import recompute
 from gates.verdict import Decision, Verdict, digest, from_json, to_json, write_verdict
 
-#: Exit statuses of the command line.
-DONE: Final = 0
-ERROR: Final = 1
-USAGE: Final = 2
+__all__ = [
+    "DONE",
+    "ERROR",
+    "STATUS",
+    "USAGE",
+    "judge_folder",
+    "refuse",
+    "verify",
+]
+
+#: What a verdict makes of the exit status.
 STATUS: Final = {Decision.PROMOTE: DONE, Decision.HOLD: 10, Decision.ROLLBACK: 20}
 
 
@@ -88,14 +96,6 @@ def _lines(verdict: Verdict) -> Iterable[str]:
 
 def _expired(verdict: Verdict) -> bool:
     return _now() >= datetime.fromisoformat(verdict.expires)
-
-
-def refuse(message: str, status: int, *, as_json: bool) -> int:
-    """Say what cannot be done, on standard error, and return a status."""
-    if as_json:
-        _say(json.dumps({"error": message}))
-    sys.stderr.write(f"{message}\n")
-    return status
 
 
 def _say(text: str) -> None:
