@@ -66,8 +66,10 @@ def together(
     """
     every = [f for fold in folds.values() for f in fold.findings(criterion, now)]
     suspects = sorted({flag for f in every if f.attributed for flag in f.flags})
-    if len(suspects) < 2 or criterion.measure not in _CELLS:  # noqa: PLR2004 - alone, there is no choice
+    if len(suspects) < 2:  # noqa: PLR2004 - alone, there is no choice
         return tuple(every)
+    if criterion.measure not in _CELLS:
+        return tuple(replace(f, shared=f.attributed and bool(f.flags)) for f in every)
     verdict = blame(suspects, _cells([folds[flag] for flag in suspects], criterion.measure))
     return tuple(_judged(finding, verdict) for finding in every)
 
@@ -108,6 +110,7 @@ def _judged(finding: Finding, verdict: Blame) -> Finding:
         finding,
         reason=f"{finding.reason}; attribution: {verdict.reason}",
         attributed=not verdict.guilty or bool(finding.flags & verdict.guilty),
+        shared=not verdict.guilty,
     )
 
 

@@ -1,0 +1,145 @@
+"""Telling people: one webhook, in the format that its address asks for.
+
+The address is of `rollout.webhook`, and of the two variables that engines use as well. It may be
+a secret, so it is never logged. Everything is told at least once: what a receiver did not take is
+sent again at the next poll. The log and the guard's metrics tell in any case.
+"""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from gates.guarding.plan import Tell
+
+if TYPE_CHECKING:
+    import httpx
+
+ALERTMANAGER: Final = "PHASE5_ALERTMANAGER_URL"
+SLACK: Final = "PHASE5_SLACK_URL"
+
+#: A receiver that takes longer is tried again at the next poll; nothing waits for it.
+TIMEOUT_SECONDS: Final = 5.0
+
+#: Until when an Alertmanager believes what is not heard of again: a guard that dies ends nothing.
+EXPIRES: Final = timedelta(hours=6)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """One thing that began or ended."""
+
+    tell: Tell
+    store: str  #: which rollout it is about
+    began: datetime
+    ended: datetime | None = None
+
+    @property
+    def text(self) -> str:
+        """In a sentence."""
+        return f"{'over: ' if self.ended else ''}{self.tell.text}"
+
+
+def plain(notes: Sequence[Note]) -> dict[str, Any]:
+    """For a receiver of one's own, and for Slack, which reads `text`."""
+    return {
+        "text": "\n".join(note.text for note in notes),
+        "notes": [
+            {
+                "key": note.tell.key,
+                "severity": note.tell.severity.value,
+                "text": note.tell.text,
+                "store": note.store,
+                "began": note.began.isoformat(),
+                "ended": note.ended.isoformat() if note.ended else None,
+            }
+            for note in notes
+        ],
+    }
+
+
+def slack(notes: Sequence[Note]) -> dict[str, Any]:
+    """For an incoming webhook of Slack, which refuses what it does not know."""
+    return {"text": "\n".join(f"{note.text} (store {note.store})" for note in notes)}
+
+
+def alertmanager(notes: Sequence[Note]) -> list[dict[str, Any]]:
+    """The body of `POST /api/v2/alerts`."""
+    return [
+        {
+            "labels": {
+                "alertname": "Phase5Rollout",
+                "what": note.tell.key,
+                "severity": note.tell.severity.value,
+                "store": note.store,
+            },
+            "annotations": {"summary": note.tell.text},
+            "startsAt": note.began.isoformat(),
+            "endsAt": (note.ended or note.began + EXPIRES).isoformat(),
+        }
+        for note in notes
+    ]
+
+
+Body = Callable[[Sequence[Note]], Any]
+
+
+def receivers(webhook: str | None, environment: Mapping[str, str] = os.environ) -> dict[str, Body]:
+    """Where to tell, and in which format; an address that is given twice is told once."""
+    found: dict[str, Body] = {}
+    if webhook:
+        found[webhook] = alertmanager if webhook.rstrip("/").endswith("/api/v2/alerts") else plain
+    for name, body in ((ALERTMANAGER, alertmanager), (SLACK, slack)):
+        if environment.get(name):
+            found[environment[name]] = body
+    return found
+
+
+@dataclass(slots=True)
+class Telling:
+    """Owns what people were told: each condition once when it begins and once when it ends."""
+
+    store: str
+    receivers: Mapping[str, Body]
+    began: dict[str, Note] = field(default_factory=dict)  #: what they know, by its key
+
+    def due(self, present: Sequence[Tell], now: datetime) -> list[Note]:
+        """What began or ended since people were told last."""
+        keys = {tell.key for tell in present}
+        new = [
+            Note(tell=tell, store=self.store, began=now)
+            for tell in present
+            if tell.key not in self.began
+        ]
+        over = [
+            Note(tell=note.tell, store=self.store, began=note.began, ended=now)
+            for key, note in self.began.items()
+            if key not in keys
+        ]
+        return [*new, *over]
+
+    def told(self, notes: Sequence[Note]) -> None:
+        """People know."""
+        for note in notes:
+            if note.ended:
+                self.began.pop(note.tell.key, None)
+            else:
+                self.began[note.tell.key] = note
+
+    async def send(self, notes: Sequence[Note], client: "httpx.AsyncClient") -> list[str]:
+        """Send notes to every receiver; why it failed, without the address, where it did."""
+        import httpx
+
+        failed = []
+        for number, (address, body) in enumerate(self.receivers.items(), start=1):
+            try:
+                answer = await client.post(address, json=body(notes), timeout=TIMEOUT_SECONDS)
+            except (httpx.HTTPError, httpx.InvalidURL) as error:
+                failed.append(f"receiver {number} cannot be reached: {type(error).__name__}")
+                continue
+            if not answer.is_success:
+                failed.append(f"receiver {number} answered {answer.status_code}")
+        if not failed:
+            self.told(notes)
+        return failed
