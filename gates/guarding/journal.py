@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gates.guarding.plan import Pending
-from gates.moves import Cause
+from gates.standing import Cause
 
 JOURNAL_FILE: Final = "journal.jsonl"
 

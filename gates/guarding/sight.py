@@ -17,7 +17,7 @@ from gates.ledger import CLOSED_AFTER, Row, minute_of
 from gates.live_fold import LiveFold
 from gates.live_health import STALE_MINUTES
 from gates.live_judge import together
-from gates.moves import Cause
+from gates.standing import Cause
 
 #: From entering a stage until its first minute must be there: a broken minute, a whole one, the
 #: time that a minute stays open, and then as long as a ledger may be silent.

@@ -5,19 +5,20 @@ a secret, so it is never logged. Everything is told at least once: what a receiv
 sent again at the next poll. The log and the guard's metrics tell in any case.
 """
 
+import asyncio
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from gates.guarding.plan import Tell
-
-if TYPE_CHECKING:
-    import httpx
+from gates.guarding.plan import Severity, Tell
 
 ALERTMANAGER: Final = "PHASE5_ALERTMANAGER_URL"
 SLACK: Final = "PHASE5_SLACK_URL"
+
+#: For an address that is a secret, in place of `rollout.webhook`.
+WEBHOOK: Final = "PHASE5_WEBHOOK_URL"
 
 #: A receiver that takes longer is tried again at the next poll; nothing waits for it.
 TIMEOUT_SECONDS: Final = 5.0
@@ -88,8 +89,8 @@ Body = Callable[[Sequence[Note]], Any]
 def receivers(webhook: str | None, environment: Mapping[str, str] = os.environ) -> dict[str, Body]:
     """Where to tell, and in which format; an address that is given twice is told once."""
     found: dict[str, Body] = {}
-    if webhook:
-        found[webhook] = alertmanager if webhook.rstrip("/").endswith("/api/v2/alerts") else plain
+    for address in filter(None, (webhook, environment.get(WEBHOOK))):
+        found[address] = alertmanager if address.endswith("/api/v2/alerts") else plain
     for name, body in ((ALERTMANAGER, alertmanager), (SLACK, slack)):
         if environment.get(name):
             found[environment[name]] = body
@@ -127,19 +128,47 @@ class Telling:
             else:
                 self.began[note.tell.key] = note
 
-    async def send(self, notes: Sequence[Note], client: "httpx.AsyncClient") -> list[str]:
+    async def send(self, notes: Sequence[Note]) -> list[str]:
         """Send notes to every receiver; why it failed, without the address, where it did."""
-        import httpx
-
         failed = []
         for number, (address, body) in enumerate(self.receivers.items(), start=1):
-            try:
-                answer = await client.post(address, json=body(notes), timeout=TIMEOUT_SECONDS)
-            except (httpx.HTTPError, httpx.InvalidURL) as error:
-                failed.append(f"receiver {number} cannot be reached: {type(error).__name__}")
-                continue
-            if not answer.is_success:
-                failed.append(f"receiver {number} answered {answer.status_code}")
+            why = await _post(address, body(notes))
+            if why:
+                failed.append(f"receiver {number} {why}")
         if not failed:
             self.told(notes)
         return failed
+
+    def dump(self) -> dict[str, Any]:
+        """What people know, for the next guard."""
+        return {
+            key: {
+                "severity": note.tell.severity.value,
+                "text": note.tell.text,
+                "began": note.began.isoformat(),
+            }
+            for key, note in self.began.items()
+        }
+
+    def load(self, known: Mapping[str, Any]) -> None:
+        """What the last guard told. What cannot be read is told again."""
+        for key, entry in known.items():
+            try:
+                tell = Tell(key=key, severity=Severity(entry["severity"]), text=entry["text"])
+                began = datetime.fromisoformat(entry["began"])
+            except (KeyError, TypeError, ValueError):
+                continue
+            self.began[key] = Note(tell=tell, store=self.store, began=began)
+
+
+async def _post(address: str, body: Any) -> str:
+    """Why it failed; empty when it was taken."""
+    import httpx
+
+    # Making a client reads the certificates of the machine, which takes half a second.
+    async with await asyncio.to_thread(httpx.AsyncClient, timeout=TIMEOUT_SECONDS) as client:
+        try:
+            answer = await client.post(address, json=body)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            return f"cannot be reached: {type(error).__name__}"
+    return "" if answer.is_success else f"answered {answer.status_code}"
