@@ -1,9 +1,10 @@
 """The history of a store: who moved what, when and why, in a chain of digests.
 
 `rollout/history.jsonl` beside the store's file: one line for each change, only appended to. Every
-line names the digest of the line before it, and the store's file names the digest of the line that
-brought it (`history_head`). So an edited, inserted, removed or cut line shows. It is a record, never
-the truth: what serves is what the store's file says, and a rollback works without a history.
+line names the digest of the line before it, and the store's file names the digest of the line
+that brought it (`history_head`). So an edited, inserted, removed or cut line shows. It is a
+record, never the truth: what serves is what the store's file says, and a rollback works without a
+history.
 
 A record is written before its change takes effect. A writer that dies between the two leaves a
 record that nothing followed: it stands behind the head with the generation after the store's, and

@@ -1,29 +1,14 @@
-"""Where a flag stands in the rollout, and what an event makes of that. Pure.
+"""Where a flag stands in the rollout. `gates.transitions` says what an event makes of it."""
 
-The table of all states and events is `gates.stages.TABLE`; this module walks it. A verdict is not
-checked here: whoever promotes has checked it, and this says whether the flag may move at all.
-"""
-
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
-from gates.stages import FULL, OFF, TABLE, UNMANAGED, Condition, Event, Move, Policy
+from gates.stages import OFF, TABLE, UNMANAGED, Event
 
 #: Stands for a candidate that nobody could name; while it is barred, every candidate is.
 UNKNOWN: Final = "unknown"
-
-#: At most one flag enters full in this time, so that each sees the daily peak alone.
-FULL_EVERY: Final = timedelta(hours=24)
-
-#: Lifted brakes that are remembered. An engine that returns with an older one stays braked.
-LIFTED_KEPT: Final = 200
-
-
-class RefusedError(ValueError):
-    """An event that the state does not allow: who, where, what was given, what is allowed."""
 
 
 class Cause(StrEnum):
@@ -108,68 +93,8 @@ def candidate(commit: str, config_sha256: str) -> str:
 
 
 def approval_of(standing: Standing, candidate: str = "") -> str:
-    """What an approval is written as: the stage ahead, the epoch, and the candidate if one is given.
+    """What an approval is written as: the stage ahead, the epoch, and a candidate if given.
 
     Bound to the epoch it cannot be used twice: the promotion that uses it raises the epoch.
     """
     return " ".join(filter(None, (f"{standing.following}@{standing.epoch}", candidate)))
-
-
-def move(
-    policy: Policy,
-    standing: Standing,
-    event: Event,
-    *,
-    now: datetime,
-    flag: str = "flag",
-    cause: Cause | None = None,
-    candidate: str = "",
-    reason: str = "",
-    brakes: Iterable[str] = (),
-    approval: frozenset[str] = frozenset(),
-    last_full: datetime | None = None,
-) -> Standing:
-    """What an event makes of a standing. The same standing when it changes nothing.
-
-    Args:
-        policy: says what each stage's share is.
-        standing: where the flag stands.
-        event: what happens.
-        now: with a time zone.
-        flag: its name, for messages.
-        cause: of a rollback.
-        candidate: what would be promoted, is rolled back, or is let in again.
-        reason: of a hold or a clearance; a person's words.
-        brakes: ids of engines' brakes. A promotion and a clearance at off lift them; a rollback
-            says that they hold.
-        approval: stages that need an approval before they are entered.
-        last_full: when a flag entered full last; see `last_full`.
-
-    Raises:
-        RefusedError: the state does not allow it.
-    """
-    raise NotImplementedError
-
-
-def moved(
-    policy: Policy,
-    standings: Mapping[str, Standing],
-    flags: Iterable[str],
-    event: Event,
-    *,
-    now: datetime,
-    cause: Cause | None = None,
-    candidate: str = "",
-    reason: str = "",
-    brakes: Mapping[str, Iterable[str]] | None = None,
-    approval: frozenset[str] = frozenset(),
-    last_full: datetime | None = None,
-) -> dict[str, Standing]:
-    """What an event makes of several flags at once; only those that change. All or none move.
-
-    Two flags cannot enter full by one promotion. See `move` for the arguments; `brakes` by flag.
-
-    Raises:
-        RefusedError: one of them may not move; the message names it.
-    """
-    raise NotImplementedError
