@@ -124,9 +124,7 @@ def _built(config: Path, folder: Path, options: Options) -> Watch:
 def _forever(watching: Watch, options: Options) -> int:
     server, port = watching.guard.metrics.serve(options.host, options.port)
     where = f"http://{options.host}:{port}"
-    sys.stdout.write(
-        json.dumps({"ready": where}) + "\n" if options.as_json else f"ready {where}\n"
-    )
+    sys.stdout.write(json.dumps({"ready": where}) + "\n" if options.as_json else f"ready {where}\n")
     sys.stdout.flush()
     try:
         asyncio.run(watching.forever())

@@ -43,9 +43,7 @@ class Evidence:
         share = standing.percentage / 100
         if standing.stage == FULL:
             share = min(share, 1 - self.holdback.get(flag, 0.0) / 100)
-        return header_for(
-            edge, flag=flag, epoch=standing.epoch, stage=standing.stage, share=share
-        )
+        return header_for(edge, flag=flag, epoch=standing.epoch, stage=standing.stage, share=share)
 
     def _edge(self, minute: int) -> Edge:
         failed = []

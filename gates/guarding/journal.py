@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from gates.guarding.plan import Pending
+from gates.guarding.situation import Pending
 from gates.standing import Cause
 
 JOURNAL_FILE: Final = "journal.jsonl"

@@ -135,9 +135,7 @@ class Ledgers:
             each.writer.close()
         self.watched = {}
 
-    def _open(
-        self, flag: str, standing: Standing, header_of: HeaderOf, now: datetime
-    ) -> None:
+    def _open(self, flag: str, standing: Standing, header_of: HeaderOf, now: datetime) -> None:
         path = self.folder / LEDGER_FOLDER / name_of(flag, standing.epoch)
         try:
             known = read(path) if path.exists() else None

@@ -239,7 +239,9 @@ class Guard:
         begun = self._begun.pop(action.pending, None)
         if begun is not None:
             self.metrics.seconds.observe(monotonic() - begun)
-            log.warning("rollback %s is everywhere after %.2f s", action.pending, monotonic() - begun)
+            log.warning(
+                "rollback %s is everywhere after %.2f s", action.pending, monotonic() - begun
+            )
 
     def _log(self, failed: Mapping[str, str]) -> None:
         for why in failed.values():

@@ -50,9 +50,7 @@ class GuardMetrics:
         if situation.store:
             self.generation.set(situation.store.generation)
         blind = {
-            flag
-            for _, view in situation.views
-            for flag, _ in situation.blind(view.engine_id, now)
+            flag for _, view in situation.views for flag, _ in situation.blind(view.engine_id, now)
         }
         self.sound.clear()
         for flag in situation.live:

@@ -62,8 +62,11 @@ def _taken_over(situation: Situation) -> Iterator[TakeOver]:
 def _fresh(situation: Situation, flag: str, served: FlagView) -> bool:
     standing = situation.store.flags.get(flag) if situation.store else None
     serves = standing is not None and standing.stage != OFF
-    return bool(served.brake) and standing is not None and serves and (
-        served.brake not in standing.lifted
+    return (
+        bool(served.brake)
+        and standing is not None
+        and serves
+        and (served.brake not in standing.lifted)
     )
 
 

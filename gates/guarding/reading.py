@@ -59,11 +59,8 @@ class Reading:
         """Believe a snapshot, unless the store went back behind one that was seen before."""
         seen = self._seen()
         if snapshot.generation < seen:
-            self.trouble = (
-                *self.trouble,
-                f"{snapshot.where}: generation {snapshot.generation} after {seen}: the store "
-                "went back; what it says is not delivered",
-            )
+            back = f"{snapshot.where}: generation {snapshot.generation} after {seen}: it went back"
+            self.trouble = (*self.trouble, f"{back}; what it says is not delivered")
             return
         if snapshot.generation > seen:
             replace_json(self.folder / SEEN_FILE, {"generation": snapshot.generation})

@@ -131,7 +131,7 @@ class Watch:
             try:
                 self.rollout = load_config(self.config).rollout
             except ConfigError as error:
-                log.error("%s", error)
+                log.error("%s", error)  # noqa: TRY400 - the operator's mistake, not ours
 
 
 async def sample(evidence: Evidence, engines: Sequence[EngineClient]) -> None:

@@ -7,7 +7,7 @@ and is given as long as a stale one.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -42,26 +42,25 @@ class Sight:
             return f"{self.flag}: {self.problems[0]}"
         if self.entered_at is not None and timedelta(0) <= now - self.entered_at <= GRACE:
             return ""
+        why = self._stale(now) or self._missing(engine)
+        return f"{self.flag}: {why}" if why else ""
+
+    def _stale(self, now: datetime) -> str:
         why = f" ({self.reason})" if self.reason else ""
         if self.last_valid is None:
-            return f"{self.flag}: no valid minute since it entered its stage{why}"
+            return f"no valid minute since it entered its stage{why}"
         age = minute_of(now) - self.last_valid - 1
         if age > STALE_MINUTES:
-            return (
-                f"{self.flag}: the last valid minute ended {age} minutes ago; "
-                f"allowed: {STALE_MINUTES}{why}"
-            )
-        if age < -1:
-            return f"{self.flag}: the last minute is {-age - 1} minutes ahead of the clock"
-        if engine not in self.engines:
-            seen = ", ".join(self.engines) or "none"
-            return f"{self.flag}: engine {engine} is not in the evidence; seen: {seen}"
-        return ""
+            return f"the last valid minute ended {age} minutes ago; allowed: {STALE_MINUTES}{why}"
+        return f"the last minute is {-age - 1} minutes ahead of the clock" if age < -1 else ""
+
+    def _missing(self, engine: str) -> str:
+        if engine in self.engines:
+            return ""
+        return f"engine {engine} is not in the evidence, only {', '.join(self.engines) or 'none'}"
 
     def taking(self, row: Row) -> "Sight":
         """What is known after one more row."""
-        from dataclasses import replace
-
         if row.invalid:
             return replace(self, reason=row.invalid)
         return replace(self, last_valid=row.minute, engines=row.engines, reason="")

@@ -182,4 +182,6 @@ class Tell:
     text: str
 
 
-Action: TypeAlias = TakeOver | Settle | Brake | Acknowledge | Record | Close | Deliver | Renew | Tell
+Action: TypeAlias = (
+    TakeOver | Settle | Brake | Acknowledge | Record | Close | Deliver | Renew | Tell
+)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from gates.guarding.plan import Severity, Tell
+from gates.guarding.situation import Severity, Tell
 
 ALERTMANAGER: Final = "PHASE5_ALERTMANAGER_URL"
 SLACK: Final = "PHASE5_SLACK_URL"
