@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from gates.live import Edge
 from gates.ledger import Header
+from gates.live import Edge
 
 
 def query_faults(query: str, scrape_seconds: float) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from engine.server.errors import ApiError
 from engine.server.features import Features, wants_http2
 from engine.server.flow import AGGREGATE_SECONDS, FlowMetrics
 from engine.server.memory import MemoryWatch
-from engine.server.metrics import Build, Live, Metrics
+from engine.server.metrics import TTFT_LIMIT, Build, Live, Metrics
 from engine.server.observing import Observing
 from engine.server.parts import Call, Clocks, Codec, Http2Port, Ports
 from engine.server.qos import QosIntegration
@@ -98,7 +98,7 @@ class Engine:
             shed_seconds=self.memory.shed_seconds,
         )
         self.metrics = Metrics(
-            self._live(), self._build(), [slo.name for slo in config.qos.policies]
+            self._live(), self._build(engine_id), [slo.name for slo in config.qos.policies]
         )
         self.flow = FlowMetrics(
             self.metrics.registry,
@@ -115,7 +115,7 @@ class Engine:
             dispatcher=self.dispatcher,
             at_limit=lambda: self.dispatcher.queue.running >= self._own_limit,
             runtime=runtime,
-            patience=config.governor.target_ttft_ms / 1000,
+            patience=min(config.governor.target_ttft_ms / 1000, TTFT_LIMIT),
             clock=self.clocks.now,
         )
         self.metrics.registry.register(self.memory)
@@ -271,7 +271,7 @@ class Engine:
 
     def _live(self) -> Live:
         return Live(
-            now=self.clocks.now,
+            clocks=self.clocks,
             streams=lambda: self.registry.counts().live,
             waiting=lambda: self.dispatcher.queue.waiting,
             limit=lambda: self.dispatcher.queue.limit,
@@ -279,13 +279,14 @@ class Engine:
             replicas=self.runtime.replicas,
         )
 
-    def _build(self) -> Build:
+    def _build(self, engine_id: str) -> Build:
         return Build(
             version=__version__,
             commit=self.commit,
             model=self.model.name,
             model_sha256=self.model.sha256,
             config_sha256=self.settings.config.digest(),
+            engine=engine_id,
         )
 
     def _show_flags(self) -> None:
