@@ -9,6 +9,7 @@ from typing import Final
 
 from engine.config import ConfigError, load_config, packaged
 from gates.evidence import VERDICT_FILE, EvidenceError
+from gates.exits import DONE, ERROR, USAGE, refuse
 from gates.folder import request_for
 from gates.judge import judge
 from gates.policy import load_policy
@@ -17,10 +18,19 @@ from gates.recompute import recompute
 from gates.stages import Policy
 from gates.verdict import Decision, Verdict, digest, from_json, to_json, write_verdict
 
-#: Exit statuses of the command line.
-DONE: Final = 0
-ERROR: Final = 1
-USAGE: Final = 2
+__all__ = [
+    "DONE",
+    "ERROR",
+    "STATUS",
+    "USAGE",
+    "judge_folder",
+    "policy_beside",
+    "policy_file",
+    "refuse",
+    "verify",
+]
+
+#: What a verdict makes of the exit status.
 STATUS: Final = {Decision.PROMOTE: DONE, Decision.HOLD: 10, Decision.ROLLBACK: 20}
 
 _POLICY: Final = "gates.yaml"
@@ -106,14 +116,6 @@ def _lines(verdict: Verdict) -> Iterable[str]:
 
 def _expired(verdict: Verdict) -> bool:
     return _now() >= datetime.fromisoformat(verdict.expires)
-
-
-def refuse(message: str, status: int, *, as_json: bool) -> int:
-    """Say what cannot be done, on standard error, and return a status."""
-    if as_json:
-        _say(json.dumps({"error": message}))
-    sys.stderr.write(f"{message}\n")
-    return status
 
 
 def _say(text: str) -> None:

@@ -26,7 +26,7 @@ _LONGEST: Final = 1e9
 
 
 #: What a build says that cannot tell its commit.
-_UNKNOWN: Final = frozenset({"", "unknown"})
+NO_IDENTITY: Final = frozenset({"", "unknown"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +63,7 @@ def _of_elsewhere(criterion: Criterion, measurement: Measurement, origin: Origin
     ours = origin.subject.commit
     if not criterion.elsewhere:
         yield f"{stranger}; {criterion.id} takes no evidence from elsewhere"
-    elif ours in _UNKNOWN:
+    elif ours in NO_IDENTITY:
         yield f"{stranger}, and a build without a commit cannot be told from another"
     elif measurement.item.startswith(REPORT_ITEM):
         if measurement.commit != ours:

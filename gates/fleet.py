@@ -1,0 +1,116 @@
+"""Which engines there are: those of the configuration, those given, and those known last.
+
+A rollback needs them when the configuration cannot be read any more, so every command that read
+it well leaves them in `CONFIGURATION-FILE.state/engines.json`.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+ENGINES_FILE: Final = "engines.json"
+
+#: Where a project's configuration is looked for when none is named.
+_PROJECT: Final = Path("config/runtime.yaml")
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The engines to act on.
+
+    Attributes:
+        urls: their bases.
+        ca: a PEM file of the authorities to trust; None trusts the usual ones.
+        doubt: why there may be others; empty when there may not.
+    """
+
+    urls: tuple[str, ...]
+    ca: Path | None = None
+    doubt: str = ""
+
+
+def config_in_use(given: Path | None) -> Path:
+    """The option, else `./config/runtime.yaml` when it is there, else the packaged one."""
+    if given is not None:
+        return given
+    if _PROJECT.exists():
+        return _PROJECT
+    from engine.config import packaged
+
+    return packaged("runtime.yaml")
+
+
+def state_folder(config: Path) -> Path:
+    """What is kept for a configuration beside it: never part of it."""
+    return config.with_name(f"{config.name}.state")
+
+
+def known_engines(config: Path, given: Iterable[str]) -> Known:
+    """The engines of a configuration, whether or not the rest of it can serve, and those given.
+
+    Where the file names none, or is no YAML, the last known ones take their place.
+    """
+    section, doubt = _section(config)
+    if not _urls(section):
+        section = {**_remembered(config), **({"ca": section["ca"]} if section.get("ca") else {})}
+    ca = section.get("ca")
+    return Known(
+        urls=tuple(dict.fromkeys([*given, *_urls(section)])),
+        ca=Path(ca) if isinstance(ca, str) else None,
+        doubt=doubt,
+    )
+
+
+def remember(config: Path, urls: Sequence[str], ca: str | None) -> None:
+    """Keep what a configuration that was read well says of the engines. Atomic, and durable.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    section = {"engines": list(urls), "ca": ca}
+    if not urls or _remembered(config) == section:
+        return
+    folder = state_folder(config)
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / f"{ENGINES_FILE}.{os.getpid()}.partial"
+    with partial.open("w", encoding="utf-8") as file:
+        json.dump(section, file)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(folder / ENGINES_FILE)
+
+
+def _section(config: Path) -> tuple[dict[str, Any], str]:
+    """Only YAML, not a valid configuration: a mistake elsewhere in it must not cost an engine."""
+    import yaml
+
+    try:
+        document = yaml.safe_load(config.read_text(encoding="utf-8"))
+    except OSError as error:
+        return {}, f"{config}: cannot be read: {error.strerror}"
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        return {}, f"{config}: not YAML: {' '.join(str(error).split())}"
+    return _mapping(_mapping(document).get("rollout")), ""
+
+
+def _remembered(config: Path) -> dict[str, Any]:
+    """Nothing when there is no such file; it is written only as a whole."""
+    try:
+        text = (state_folder(config) / ENGINES_FILE).read_text(encoding="utf-8")
+        return _mapping(json.loads(text))
+    except (OSError, ValueError):
+        return {}
+
+
+def _mapping(given: Any) -> dict[str, Any]:
+    return given if isinstance(given, dict) else {}
+
+
+def _urls(section: Mapping[str, Any]) -> list[str]:
+    engines = section.get("engines")
+    if not isinstance(engines, list):
+        return []
+    return [url.rstrip("/") for url in engines if isinstance(url, str)]

@@ -1,0 +1,166 @@
+"""`phase5 status`: where the rollout stands, as tables, as JSON, or live on a terminal."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from engine.config import ConfigError
+from engine.core.flags import FLAGS
+from gates.cli import policy_beside
+from gates.engine_views import EngineView, FlagView
+from gates.engines import EngineError, statuses
+from gates.exits import DONE, ERROR, USAGE, refuse, say_json
+from gates.fleet import known_engines, remember
+from gates.stages import Policy
+from gates.status import Soak, Status, document, lease_left, problems_of, soak_of
+from gates.store import Store, StoreError, open_store
+from gates.tables import console
+
+#: Seconds for an engine to answer: long enough for a busy one, and nobody waits much for a dead.
+_ANSWER_SECONDS: Final = 2.0
+
+#: Seconds between two looks under `--watch`.
+_EVERY: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What was asked for."""
+
+    config: Path
+    engines: tuple[str, ...] = ()  #: besides those of the configuration
+    watch: bool = False
+
+
+def show_status(question: Question, *, as_json: bool) -> int:
+    """Show it; 0 also without engines, 1 when the store cannot be read, 2 for a configuration."""
+    out = console()
+    if question.watch and (as_json or not out.is_terminal):
+        return refuse("--watch needs a terminal, and no --json", USAGE, as_json=as_json)
+    try:
+        policy = policy_beside(question.config)
+        store = open_store(question.config, policy)
+    except (ConfigError, StoreError) as error:
+        return refuse(str(error), USAGE, as_json=as_json)
+    if question.watch:
+        return _watch(question, policy, store)
+    status = look(question, policy, store)
+    if as_json:
+        say_json(document(status))
+    else:
+        out.print(tables(status, datetime.now(UTC)))
+    return ERROR if status.generation is None else DONE
+
+
+def look(question: Question, policy: Policy, store: Store) -> Status:
+    """The rollout as it stands now. What cannot be read is a problem that it names."""
+    try:
+        snapshot = store.read()
+    except StoreError as error:
+        known = known_engines(question.config, question.engines)
+        engines = asyncio.run(statuses(known.urls, seconds=_ANSWER_SECONDS, ca=known.ca))
+        return Status(where=store.where, engines=engines, problems=(str(error),))
+    rollout = snapshot.config.rollout
+    known = known_engines(question.config, [*question.engines, *rollout.engines])
+    engines = asyncio.run(statuses(known.urls, seconds=_ANSWER_SECONDS, ca=known.ca))
+    soaks = {f: soak_of(question.config, policy, f, s) for f, s in snapshot.flags.items()}
+    return Status(
+        where=snapshot.where,
+        generation=snapshot.generation,
+        flags=snapshot.flags,
+        soaks={flag: soak for flag, soak in soaks.items() if soak},
+        engines=engines,
+        problems=(*problems_of(snapshot, engines), *_kept(question, rollout), *_damage(store)),
+    )
+
+
+def tables(status: Status, now: datetime) -> RenderableType:
+    """Flags, engines and problems."""
+    parts: list[RenderableType] = [f"{status.where}: generation {status.generation}"]
+    parts.append(_flags(status))
+    parts.append(_engines(status, now) if status.engines else "no engine is known")
+    parts.extend(Text(f"! {problem}", style="yellow") for problem in status.problems)
+    return Group(*parts)
+
+
+def _watch(question: Question, policy: Policy, store: Store) -> int:
+    def render() -> RenderableType:
+        return tables(look(question, policy, store), datetime.now(UTC))
+
+    with Live(render(), auto_refresh=False, screen=False) as live:
+        try:
+            while True:
+                time.sleep(_EVERY)
+                live.update(render(), refresh=True)
+        except KeyboardInterrupt:
+            return DONE
+
+
+def _flags(status: Status) -> Table:
+    table = Table("flag", "stage", "share", "soak left", "epoch", "since", "notes")
+    for flag, standing in status.flags.items():
+        entered = standing.entered_at
+        table.add_row(
+            flag,
+            standing.stage,
+            f"{standing.percentage:g} %" if standing.enabled else "0 %",
+            _soak(status.soaks.get(flag)),
+            str(standing.epoch),
+            entered.astimezone(UTC).strftime("%Y-%m-%d %H:%MZ") if entered else "",
+            "; ".join(_notes(status, flag)),
+        )
+    return table
+
+
+def _notes(status: Status, flag: str) -> Iterator[str]:
+    standing = status.flags[flag]
+    if standing.held:
+        yield f"held: {standing.held}"
+    if standing.approved:
+        yield f"approved: {standing.approved}"
+    if standing.suspect:
+        yield f"suspect: {standing.suspect}"
+    if standing.tombstones:
+        yield f"rolled back: {', '.join(standing.tombstones)}"
+
+
+def _soak(soak: Soak | None) -> str:
+    if soak is None:
+        return ""
+    if soak.left is None:
+        return soak.trouble or f"not known, of {soak.demanded / 60:g} h"
+    return f"{soak.left / 60:.1f} of {soak.demanded / 60:g} h"
+
+
+def _engines(status: Status, now: datetime) -> Table:
+    table = Table("engine", "ready", "generation", *FLAGS, "lease")
+    for url, engine in status.engines.items():
+        if isinstance(engine, EngineError):
+            table.add_row(url, "no answer", "", *("" for _ in FLAGS), "")
+            continue
+        cells = (_served(engine.flags[flag]) for flag in FLAGS)
+        ready = "yes" if engine.ready else "no"
+        table.add_row(url, ready, str(engine.generation), *cells, _lease(engine, now))
+    return table
+
+
+def _served(flag: FlagView) -> str:
+    marks = [f"brake {flag.brake} ({flag.cause})"] if flag.brake else []
+    marks += ["unmanaged"] if flag.unmanaged else []
+    return " ".join([f"{flag.effective:g} %", *marks])
+
+
+def _lease(engine: EngineView, now: datetime) -> str:
+    if engine.lease.lapsed:
+        return "lapsed, frozen" if engine.lease.frozen else "lapsed"
+    left = lease_left(engine, now)
+    return "none needed" if left is None else f"{left:.0f} s"
