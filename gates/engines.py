@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
-from urllib.parse import urlsplit
 
 import httpx
 
@@ -150,7 +149,7 @@ class EngineClient:
             reason = f"{where}: no answer within {ATTEMPT_SECONDS:g} s"
             raise EngineError(self.url, reason, passing=True) from error
         except httpx.HTTPError as error:
-            reason = f"{where}: {error or type(error).__name__}"
+            reason = f"{where}: {str(error) or type(error).__name__}"
             raise EngineError(self.url, reason, passing=True) from error
         if answer.status_code != httpx.codes.OK:
             reason = f"{where}: {answer.status_code} {_message(answer)}"
@@ -200,19 +199,6 @@ async def statuses(
         return await ask_each(engines, lambda engine: engine.status(), seconds=seconds)
 
 
-def base_url(text: str) -> str:
-    """The base of an engine, without a slash at its end.
-
-    Raises:
-        ValueError: not such a URL; the message says what is allowed.
-    """
-    parts = urlsplit(text)  # it, too, raises ValueError
-    extra = parts.query or parts.fragment or parts.username or parts.password
-    if parts.scheme not in {"http", "https"} or not parts.hostname or extra or parts.port == 0:
-        raise ValueError(f"engine {_without_user(text)!r}; allowed: http(s)://HOST[:PORT]")
-    return text.rstrip("/")
-
-
 async def _outcome(
     engine: EngineClient, call: Callable[[EngineClient], Awaitable[Answer]], seconds: float
 ) -> Answer | EngineError:
@@ -240,8 +226,3 @@ def _message(answer: httpx.Response) -> str:
     except (ValueError, KeyError, TypeError):
         message = answer.text
     return " ".join(str(message).split())[:_QUOTED]
-
-
-def _without_user(text: str) -> str:
-    """What stands before an @ may be a password."""
-    return text.rpartition("@")[2]

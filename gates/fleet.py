@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 ENGINES_FILE: Final = "engines.json"
 
@@ -83,6 +84,19 @@ def remember(config: Path, urls: Sequence[str], ca: str | None) -> None:
     partial.replace(folder / ENGINES_FILE)
 
 
+def base_url(text: str) -> str:
+    """The base of an engine, without a slash at its end.
+
+    Raises:
+        ValueError: not such a URL; the message says what is allowed.
+    """
+    parts = urlsplit(text)  # it, too, raises ValueError
+    extra = parts.query or parts.fragment or parts.username or parts.password
+    if parts.scheme not in {"http", "https"} or not parts.hostname or extra or parts.port == 0:
+        raise ValueError(f"engine {_without_user(text)!r}; allowed: http(s)://HOST[:PORT]")
+    return text.rstrip("/")
+
+
 def _section(config: Path) -> tuple[dict[str, Any], str]:
     """Only YAML, not a valid configuration: a mistake elsewhere in it must not cost an engine."""
     import yaml
@@ -114,3 +128,8 @@ def _urls(section: Mapping[str, Any]) -> list[str]:
     if not isinstance(engines, list):
         return []
     return [url.rstrip("/") for url in engines if isinstance(url, str)]
+
+
+def _without_user(text: str) -> str:
+    """What stands before an @ may be a password."""
+    return text.rpartition("@")[2]

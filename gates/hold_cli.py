@@ -1,4 +1,4 @@
-"""`phase5 hold`, `resume` and `approve`: a person's word in the store. None of them moves a share."""
+"""`phase5 hold`, `resume` and `approve`: a person's word in the store. None moves a share."""
 
 import asyncio
 from collections.abc import Mapping
@@ -134,9 +134,7 @@ def _state(standing: Standing) -> dict[str, Any]:
     }
 
 
-def _lines(
-    order: Order, after: Mapping[str, Standing], written: Snapshot, where: str
-) -> list[str]:
+def _lines(order: Order, after: Mapping[str, Standing], written: Snapshot, where: str) -> list[str]:
     would = "would be " if order.dry_run else ""
     lines = [f"{flag}: {would}{_PAST[order.event]}" for flag in order.flags if flag in after]
     lines += [f"{flag}: nothing to change" for flag in order.flags if flag not in after]

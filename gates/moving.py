@@ -11,10 +11,10 @@ from datetime import datetime
 from typing import Final
 
 from gates.engine_views import EngineView
+from gates.provenance import CLOCK_SKEW, NO_IDENTITY
 from gates.stages import Event, Policy
 from gates.standing import Standing, candidate
 from gates.transitions import RefusedError, moved
-from gates.provenance import CLOCK_SKEW, NO_IDENTITY
 from gates.verdict import Decision, Verdict
 
 #: Models that this project makes or fetches itself: what they show is shown for them only.
@@ -126,7 +126,9 @@ def promoted(facts: Facts) -> dict[str, Standing]:
             last_full=facts.last_full,
         )
     except RefusedError as error:
-        raise PromotionRefusedError(Refusal("rollout", str(error), "a move that is allowed")) from None
+        raise PromotionRefusedError(
+            Refusal("rollout", str(error), "a move that is allowed")
+        ) from None
 
 
 def _refusals(facts: Facts) -> Iterator[Refusal]:
@@ -240,7 +242,7 @@ def _of_stages(facts: Facts) -> Iterator[Refusal]:
                 yield Refusal(f"engine.flags.{flag}", given, "what the store says")
             if view.brake and standing.percentage > 0:
                 given = f"brake {view.brake} ({view.cause}, {engine.url})"
-                yield Refusal(f"engine.flags.{flag}", given, "no rollback that waits for the store")
+                yield Refusal(f"engine.flags.{flag}", given, "no brake where the store has none")
 
 
 def _brakes(facts: Facts, flag: str) -> list[str]:

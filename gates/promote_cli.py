@@ -1,11 +1,11 @@
 """`phase5 promote`: acts on a verdict, or changes nothing and says which condition did not hold."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-import asyncio
 
 from engine.config import ConfigError
 from gates.acting import who

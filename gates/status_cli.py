@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from engine.config import ConfigError
+from engine.config import ConfigError, RolloutConfig
 from engine.core.flags import FLAGS
 from gates.cli import policy_beside
 from gates.engine_views import EngineView, FlagView
@@ -79,8 +79,24 @@ def look(question: Question, policy: Policy, store: Store) -> Status:
         flags=snapshot.flags,
         soaks={flag: soak for flag, soak in soaks.items() if soak},
         engines=engines,
-        problems=(*problems_of(snapshot, engines), *_kept(question, rollout), *_damage(store)),
+        problems=(*problems_of(snapshot, engines), *_damage(store), *_keep(question, rollout)),
     )
+
+
+def _damage(store: Store) -> tuple[str, ...]:
+    try:
+        return store.history().problems
+    except StoreError as error:
+        return (str(error),)
+
+
+def _keep(question: Question, rollout: RolloutConfig) -> tuple[str, ...]:
+    """Leave the engines to a rollback that comes when the configuration is broken."""
+    try:
+        remember(question.config, rollout.engines, rollout.ca)
+    except OSError as error:
+        return (f"the engines could not be kept for a rollback: {error}",)
+    return ()
 
 
 def tables(status: Status, now: datetime) -> RenderableType:

@@ -6,17 +6,14 @@ Exit codes: 0 done or promote, 1 error, 2 usage or configuration, 10 hold, 20 ro
 
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Final, NoReturn
+from typing import Annotated, Any
 
 import typer
 
+from pytest_phase5 import rollout_commands
+from pytest_phase5.cli_options import ConfigPath, Json, one_line
 from pytest_phase5.ours import ForeignPackageError, check_ours
-
-#: Exit code for a wrong call or configuration.
-USAGE: Final = 2
 
 app = typer.Typer(
     name="phase5",
@@ -31,11 +28,6 @@ load_app = typer.Typer(help="Load profiles.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
 app.add_typer(load_app, name="load")
 app.add_typer(gate_app, name="gate")
-
-Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object.")]
-ConfigPath = Annotated[
-    Path | None, typer.Option("--config", help="A runtime.yaml; else ./config, else packaged.")
-]
 
 
 @app.command()
@@ -78,7 +70,7 @@ def models_pull(
     """Fetch or build a model, so that the first start need not."""
     from engine.runtime.models import ModelError, resolve_model
 
-    with _one_line(ModelError):
+    with one_line(ModelError):
         model = resolve_model(name)
     facts = {"name": model.name, "path": str(model.path), "sha256": model.sha256}
     _show(facts, as_json=json, text=f"{model.name}  {model.path}  sha256 {model.sha256}")
@@ -263,7 +255,7 @@ def init(
     from pytest_phase5.init import InitError
     from pytest_phase5.init import init as write
 
-    with _one_line(InitError):
+    with one_line(InitError):
         files = write(folder)
     rows = [{"path": str(file.path), "written": file.written} for file in files]
     text = "\n".join(f"{'wrote' if row['written'] else 'kept '} {row['path']}" for row in rows)
@@ -278,9 +270,12 @@ def doctor(json: Json = False) -> None:
     raise typer.Exit(examine(json))
 
 
+rollout_commands.add_commands(app)
+
+
 def main() -> None:
     """The console script."""
-    with _one_line(ForeignPackageError):
+    with one_line(ForeignPackageError):
         check_ours()
     app()
 
@@ -290,22 +285,8 @@ def _flag_set(text: str | None) -> frozenset[str] | None:
 
     if text is None:
         return None
-    with _one_line(FlagSetError):
+    with one_line(FlagSetError):
         return parse_flag_set(text)
-
-
-@contextmanager
-def _one_line(*errors: type[Exception]) -> Iterator[None]:
-    """Turn a mistake of the caller into one line on standard error and exit code 2."""
-    try:
-        yield
-    except errors as error:
-        _refuse(str(error))
-
-
-def _refuse(message: str) -> NoReturn:
-    sys.stderr.write(f"phase5: {message}\n")
-    raise SystemExit(USAGE)
 
 
 def _show(facts: dict[str, Any], *, as_json: bool, text: str) -> None:

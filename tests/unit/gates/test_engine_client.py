@@ -1,0 +1,150 @@
+"""The client of engines, over sockets: what it believes, tries again, and names."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import pytest
+from fake_engine import GARBAGE, HANG, RESET, FakeEngine, Fault, dead_url, running
+
+from engine.core.flags import FLAGS
+from gates import engines
+from gates.engine_views import EngineView
+from gates.engines import EngineClient, EngineError, ask_each, clients, statuses
+
+Call = Callable[[EngineClient], Awaitable[Any]]
+
+
+@pytest.fixture
+def engine() -> Iterator[FakeEngine]:
+    with running(FakeEngine()) as engine:
+        yield engine
+
+
+def ask(engine: FakeEngine, call: Call, seconds: float = 5.0) -> Any:
+    """What a call brings; its error is raised."""
+
+    async def run() -> Any:
+        async with clients([engine.url]) as found:
+            return await ask_each(found, call, seconds=seconds)
+
+    answer = asyncio.run(run())[engine.url]
+    if isinstance(answer, EngineError):
+        raise answer
+    return answer
+
+
+def status(client: EngineClient) -> Awaitable[EngineView]:
+    return client.status()
+
+
+def test_an_engine_says_who_it_is(engine: FakeEngine) -> None:
+    engine.shares["ttft_pipeline"] = 10.0
+    view = ask(engine, status)
+    assert (view.commit, view.model, view.machine) == ("c0ffee", "tiny", "linux-x86_64-2cpu")
+    assert view.flags["ttft_pipeline"].effective == 10.0
+    assert view.flags["qos_monitoring"].off
+
+
+def test_an_engine_is_told_to_brake_to_follow_and_to_go_on_serving(engine: FakeEngine) -> None:
+    told = ask(engine, lambda c: c.rollback(["qos_monitoring"], cause="manual", reason="r" * 999))
+    assert told.brakes == {"qos_monitoring": "e1-qos_monitoring-1"}
+    assert told.flags["qos_monitoring"].braked
+    assert len(engine.told[0][1]["reason"]) == 500  # what an engine takes
+    state = {name: {"enabled": False, "rollout_percentage": 0, "stage": "off"} for name in FLAGS}
+    lifted = {name: {**flag, "lifted": list(told.brakes.values())} for name, flag in state.items()}
+    assert ask(engine, lambda c: c.deliver(7, lifted)).taken
+    assert not engine.brakes
+    assert ask(engine, lambda c: c.deliver(6, lifted)).reason == "an older generation"
+    assert ask(engine, lambda c: c.renew(900)) == 1900.0
+
+
+@pytest.mark.parametrize("fault", [500, 503, 429, RESET])
+def test_what_may_pass_is_tried_again(engine: FakeEngine, fault: Fault) -> None:
+    engine.faults = [fault, fault]
+    assert ask(engine, status).ready
+    assert engine.faults == []
+
+
+def test_an_engine_that_hangs_is_asked_again(
+    engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "ATTEMPT_SECONDS", 0.2)
+    engine.faults = [HANG]
+    assert ask(engine, status).ready
+
+
+def test_the_time_bounds_one_attempt_too(engine: FakeEngine) -> None:
+    engine.faults = [HANG]
+    with pytest.raises(EngineError, match=r"no answer within 0\.1 s"):
+        ask(engine, status, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("fault", "named"),
+    [
+        (GARBAGE, "not the answer of an engine"),
+        (404, "404 fault 404"),
+        (400, "400 fault 400"),
+    ],
+)
+def test_what_does_not_pass_is_asked_once_and_named(
+    engine: FakeEngine, fault: Fault, named: str
+) -> None:
+    engine.faults = [fault]
+    with pytest.raises(EngineError, match=named) as caught:
+        ask(engine, status)
+    assert engine.url in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["engine_id", "machine", "flags", "lease", "model", "commit"])
+def test_an_answer_without_a_key_is_not_believed(
+    engine: FakeEngine, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = FakeEngine.answer
+
+    def part(self: FakeEngine, path: str, body: Any) -> dict[str, Any]:
+        return {name: value for name, value in whole(self, path, body).items() if name != key}
+
+    monkeypatch.setattr(FakeEngine, "answer", part)
+    with pytest.raises(EngineError, match=key):
+        ask(engine, status)
+
+
+@pytest.mark.parametrize("value", [float("nan"), None, "0", True])
+def test_a_share_that_is_no_number_is_not_zero(
+    engine: FakeEngine, value: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = FakeEngine.flag
+    monkeypatch.setattr(
+        FakeEngine, "flag", lambda self, name: {**whole(self, name), "effective": value}
+    )
+    with pytest.raises(EngineError, match="effective"):
+        ask(engine, status)
+
+
+def test_the_token_of_the_environment_is_shown(
+    engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.token = "s3cret"  # noqa: S105 - of a fake
+    monkeypatch.delenv(engines.TOKEN_VARIABLE, raising=False)
+    with pytest.raises(EngineError, match="401") as caught:
+        ask(engine, status)
+    assert "s3cret" not in str(caught.value)
+    monkeypatch.setenv(engines.TOKEN_VARIABLE, "s3cret")
+    assert ask(engine, status).ready
+
+
+def test_all_are_asked_at_once_and_the_one_that_is_down_is_named(engine: FakeEngine) -> None:
+    dead = dead_url()
+    answers = asyncio.run(statuses([engine.url, dead], seconds=0.3))
+    assert isinstance(answers[engine.url], EngineView)
+    assert dead in str(answers[dead])
+
+
+def test_a_proxy_of_the_environment_is_not_asked(
+    engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, dead_url())
+    assert ask(engine, status).ready
