@@ -2,14 +2,14 @@
 
 import asyncio
 import logging
-import os
-import socket
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from gates.acting import who
+from gates.delivering import flags_of
 from gates.engines import EngineClient, EngineError
 from gates.guarding.journal import Journal, acknowledged, braked, closed, settled
 from gates.guarding.situation import (
@@ -121,7 +121,7 @@ class Deeds:
         return Entry(
             event=Event.ROLLBACK.value,
             reason=each.reason,
-            who=f"guard@{socket.gethostname()}:{os.getpid()}",
+            who=f"guard {who()}",
             at=now,
             verdict=each.verdict,
             cause=each.cause.value,
@@ -133,7 +133,7 @@ async def deliver(
     actions: Sequence[Deliver], engines: Mapping[str, EngineClient], snapshot: Snapshot
 ) -> dict[str, str]:
     """Bring engines to a snapshot; the reason for each that did not take it."""
-    body = deliverable(snapshot)
+    body = flags_of(snapshot.config)
 
     async def one(action: Deliver) -> str:
         try:
@@ -162,12 +162,6 @@ async def renew(actions: Sequence[Renew], engines: Mapping[str, EngineClient]) -
 
     told = await asyncio.gather(*map(one, actions))
     return {each.url: why for each, why in zip(actions, told, strict=True) if why}
-
-
-def deliverable(snapshot: Snapshot) -> dict[str, dict[str, Any]]:
-    """What engines are told of every flag: its part of the configuration, as the file has it."""
-    rollout = snapshot.config.phase4_rollout
-    return {flag: rollout.flag(flag).model_dump(mode="json") for flag in snapshot.flags}
 
 
 def rollback(

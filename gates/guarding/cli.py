@@ -97,10 +97,11 @@ def _built(config: Path, folder: Path, options: Options) -> Watch:
     store = open_store(config, policy)
     ledgers = Ledgers(folder, policy)
     direct = Direct()
+    evidence = Evidence(direct, (direct,), holdback=holdbacks(configuration))
     guard = Guard(
         folder=folder,
         reading=Reading(store, folder),
-        evidence=Evidence(direct, (direct,), holdback=holdbacks(configuration)),
+        evidence=evidence,
         ledgers=ledgers,
         deeds=Deeds(
             policy=policy,
@@ -116,6 +117,7 @@ def _built(config: Path, folder: Path, options: Options) -> Watch:
         config=config,
         rollout=configuration.rollout,
         guard=guard,
+        evidence=evidence,
         poll_seconds=options.poll_seconds,
         as_json=options.as_json,
     )

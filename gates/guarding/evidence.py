@@ -7,7 +7,7 @@ there, so that a minute that Prometheus cannot tell of is not lost.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final
+from typing import Final, Protocol
 
 from gates.direct import Direct
 from gates.ledger import Header, Row, minute_of
@@ -20,9 +20,19 @@ from gates.standing import Standing
 LEAD: Final = 2.0
 
 
+class Minutes(Protocol):
+    """What the guard asks for: the header of a new ledger, and the rows of its minutes."""
+
+    def rows(self, header: Header, first: int, last: int) -> Iterator[Row]:
+        """The rows of closed minutes, as far as they are known. Raises SourceError."""
+
+    def header(self, flag: str, standing: Standing, now: datetime) -> Header:
+        """What is measured of a flag now. Raises SourceError."""
+
+
 @dataclass(slots=True)
 class Evidence:
-    """Owns the sources, best first."""
+    """Owns the sources, best first. `Minutes` of live traffic."""
 
     direct: Direct
     sources: Sequence[Source]

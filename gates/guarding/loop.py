@@ -17,7 +17,7 @@ from typing import Any, Final
 from gates.engine_views import EngineView
 from gates.engines import EngineClient, ask_each
 from gates.guarding.acting import Deeds, deliver, renew, rollback, urgent
-from gates.guarding.evidence import Evidence
+from gates.guarding.evidence import Minutes
 from gates.guarding.folder import HEARTBEAT_FILE, replace_json
 from gates.guarding.journal import opened
 from gates.guarding.judging import disagreements, judged, justified
@@ -60,7 +60,7 @@ class Guard:
 
     folder: Path
     reading: Reading
-    evidence: Evidence
+    evidence: Minutes
     ledgers: Ledgers
     deeds: Deeds
     metrics: GuardMetrics

@@ -46,6 +46,7 @@ class Watch:
     config: Path
     rollout: "RolloutConfig"
     guard: Guard
+    evidence: Evidence  #: of the guard
     poll_seconds: float
     as_json: bool = False
     stop: asyncio.Event = field(default_factory=asyncio.Event)
@@ -84,7 +85,7 @@ class Watch:
         self, rollout: "RolloutConfig"
     ) -> AsyncIterator[tuple[tuple[EngineClient, ...], Telling]]:
         ca = Path(rollout.ca) if rollout.ca else None
-        evidence = self.guard.evidence
+        evidence = self.evidence
         evidence.engines = len(rollout.engines)
         evidence.sources = sources_of(rollout, evidence.direct)
         self.guard.leases = rollout.lease_seconds.model_dump()
