@@ -2,20 +2,21 @@
 
 By a signal, by a request, or because the file changed: the new one is read and validated in a
 thread, then takes the place of the old one in one step of the event loop. What cannot serve
-changes nothing, and is told.
+changes nothing, and is told. The guard delivers the rollout's state in the same way.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from engine.config import ConfigError
-from engine.server.settings import Seen, look
+from engine.server.settings import Seen, Taken, delivered_state, look
 from engine.server.sockets import ListenError
+from engine.server.state import StateError
 
 if TYPE_CHECKING:
     from engine.server.engine import Engine
@@ -25,7 +26,7 @@ log = logging.getLogger("engine.server.reloading")
 #: How often the file is looked at.
 POLL_SECONDS: Final = 0.25
 
-Source = Literal["file", "request", "signal"]
+Source = Literal["file", "request", "signal", "lease"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +106,24 @@ class Reloader:
         with suppress(ConfigError, ListenError):
             await self.reload(source)
 
+    async def deliver(self, generation: int, flags: Mapping[str, Mapping[str, Any]]) -> Taken:
+        """Let a state of the store serve; keys that it does not give stay as they are.
+
+        Raises:
+            pydantic.ValidationError: a value that the configuration does not allow.
+            ListenError: the old state goes on serving.
+            StateError: it serves, but is not durable so far.
+        """
+        engine = self._engine
+        async with self._turn:
+            settings, rollbacks = engine.settings, engine.rollout.rollbacks
+            state = delivered_state(settings.config, generation, flags)
+            taken = settings.taking(state, engine.rollout.refusal(settings))
+            await engine.switch(taken, rollbacks)
+            log.info("delivered: generation %d: %s", generation, taken.reason or "taken")
+            await engine.rollout.remember()
+            return taken
+
     async def watch(self) -> None:
         """Reload whenever the file changes. Runs until cancelled."""
         while True:
@@ -114,17 +133,18 @@ class Reloader:
 
     async def _swap(self, source: Source) -> list[str]:
         engine = self._engine
-        old = engine.settings.config.generation
-        new, waiting, given = await asyncio.to_thread(engine.settings.reread)
-        await engine.switch(new)
-        reason = None
-        if given < old:
-            reason = f"generation {given} is below {old}: only lower percentages were taken"
-            log.warning("%s: %s", new.path, reason)
-        self._tell(source, "applied", reason)
+        rollbacks, refusal = engine.rollout.rollbacks, engine.rollout.refusal(engine.settings)
+        taken = await asyncio.to_thread(engine.settings.reread, refusal)
+        await engine.switch(taken, rollbacks)
+        new, waiting = taken.settings, list(taken.waiting)
+        if taken.reason is not None:
+            log.warning("%s: %s", new.path, taken.reason)
+        self._tell(source, "applied", taken.reason)
         log.info("reloaded %s at generation %d", new.path, new.config.generation)
         if waiting:
             log.warning("changed, but only a restart takes it over: %s", ", ".join(waiting))
+        with suppress(StateError):  # it serves; that it is not durable is logged and shown
+            await engine.rollout.remember()
         return waiting
 
     def _tell(
