@@ -34,9 +34,7 @@ def test_what_was_written_is_known_to_the_next_guard(tmp_path: Path) -> None:
     again = Journal.open(tmp_path)
     assert again.memory == journal.memory
     (each,) = again.memory.pending
-    assert each == pending(
-        flags={FLAG: 3, OTHER: 5}, brakes=("b1", "b2"), acknowledged={FLAG: 4}
-    )
+    assert each == pending(flags={FLAG: 3, OTHER: 5}, brakes=("b1", "b2"), acknowledged={FLAG: 4})
     assert each.unacknowledged == (OTHER,)
     assert not again.damage
 

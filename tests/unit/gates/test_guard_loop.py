@@ -6,9 +6,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
-from fake_engine import HANG, FakeEngine, serving
+from fake_engine import HANG, FakeEngine, running
 from live_builders import HEADER, counts
 from memory_store import MemoryStore
 
@@ -19,6 +20,7 @@ from gates.guarding.acting import Deeds
 from gates.guarding.concerns import holds
 from gates.guarding.folder import HEARTBEAT_FILE, VERDICTS, read_json
 from gates.guarding.journal import Journal
+from gates.guarding.judging import candidate_of
 from gates.guarding.ledgers import Ledgers
 from gates.guarding.loop import Guard
 from gates.guarding.metrics import GuardMetrics
@@ -61,9 +63,7 @@ class MadeUp:
         if self.lost:
             raise SourceError(self.lost)
         share = standing.percentage / 100
-        return replace(
-            HEADER, flag=flag, epoch=standing.epoch, stage=standing.stage, share=share
-        )
+        return replace(HEADER, flag=flag, epoch=standing.epoch, stage=standing.stage, share=share)
 
     def rows(self, header: Header, first: int, last: int) -> Iterator[Row]:
         if self.lost:
@@ -102,12 +102,23 @@ class Clock:
 
 
 @dataclass
+class Leased(FakeEngine):
+    """Counts how often its lease was renewed."""
+
+    leases: int = 0
+
+    def answer(self, path: str, body: Any) -> dict[str, Any]:
+        self.leases += path == "/admin/lease"
+        return super().answer(path, body)
+
+
+@dataclass
 class Scene:
     """A guard with everything around it."""
 
     folder: Path
     store: MemoryStore
-    engines: list[FakeEngine]
+    engines: list[Leased]
     evidence: MadeUp
     clock: Clock
     guard: Guard
@@ -131,14 +142,12 @@ class Scene:
         self.guard = guard(self.folder, self.store, self.evidence, self.clock)
 
     def renewals(self) -> list[int]:
-        return [sum(path == "/admin/lease" for path, _ in e.told) for e in self.engines]
+        return [engine.leases for engine in self.engines]
 
 
 def guard(folder: Path, store: MemoryStore, evidence: MadeUp, clock: Clock) -> Guard:
     policy = load_policy()
     ledgers = Ledgers(folder, policy)
-    from gates.guarding.judging import candidate_of
-
     folder.mkdir(exist_ok=True)
     return Guard(
         folder=folder,
@@ -163,8 +172,8 @@ def scene(folder: Path, **stages: str) -> Iterator[Scene]:
         flags = standings(**stages)
         engines = [
             stack.enter_context(
-                serving(
-                    FakeEngine(
+                running(
+                    Leased(
                         engine_id=name,
                         generation=7,
                         shares={flag: s.percentage for flag, s in flags.items()},
@@ -176,9 +185,7 @@ def scene(folder: Path, **stages: str) -> Iterator[Scene]:
             for name in ("e1", "e2")
         ]
         store, evidence, clock = MemoryStore(flags), MadeUp(), Clock()
-        yield Scene(
-            folder, store, engines, evidence, clock, guard(folder, store, evidence, clock)
-        )
+        yield Scene(folder, store, engines, evidence, clock, guard(folder, store, evidence, clock))
 
 
 @pytest.fixture
