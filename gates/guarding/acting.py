@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -55,7 +55,6 @@ class Deeds:
     policy: Policy
     store: Store
     journal: Journal
-    candidate: Callable[[str], str]  #: of a flag: what was judged; empty when not known
 
     async def brake(
         self, actions: Sequence[Brake], engines: Mapping[str, EngineClient]
@@ -105,7 +104,7 @@ class Deeds:
                     Event.ROLLBACK,
                     now=now,
                     cause=each.cause,
-                    candidate=self.candidate(flag),
+                    candidate=each.candidates.get(flag, ""),
                     reason=each.reason,
                     brakes={flag: each.brakes},
                 )
@@ -117,7 +116,7 @@ class Deeds:
         return snapshot
 
     def _entry(self, each: Pending, now: datetime) -> Entry:
-        candidates = {self.candidate(flag) for flag in each.flags}
+        candidates = {each.candidates.get(flag, "") for flag in each.flags}
         return Entry(
             event=Event.ROLLBACK.value,
             reason=each.reason,

@@ -23,7 +23,6 @@ from gates.guarding.concerns import holds
 from gates.guarding.evidence import Evidence
 from gates.guarding.folder import BusyError, owned
 from gates.guarding.journal import Journal
-from gates.guarding.judging import candidate_of
 from gates.guarding.ledgers import Ledgers
 from gates.guarding.loop import Guard
 from gates.guarding.metrics import GuardMetrics
@@ -107,7 +106,6 @@ def _built(config: Path, folder: Path, options: Options) -> Watch:
             policy=policy,
             store=store,
             journal=Journal.open(folder),
-            candidate=lambda flag: candidate_of(ledgers, flag),
         ),
         metrics=GuardMetrics(),
         leases=configuration.rollout.lease_seconds.model_dump(),

@@ -126,6 +126,7 @@ def _pending(step: Mapping[str, Any]) -> Pending:
             **fields,
             "cause": Cause(step["cause"]),
             "flags": {str(f): int(e) for f, e in step["flags"].items()},
+            "candidates": dict(step["candidates"]),
             "brakes": tuple(step["brakes"]),
             "acknowledged": dict(step["acknowledged"]),
         }

@@ -82,10 +82,13 @@ def disagreements(found: Justified, convicted: Iterable[str]) -> tuple[str, ...]
     return tuple(f for f in convicted if decisions.get(f) is not Decision.ROLLBACK)
 
 
-def candidate_of(ledgers: Ledgers, flag: str) -> str:
-    """What was judged: the build and configuration of a flag's ledger."""
-    header = ledgers.watched[flag].header
-    return candidate(header.commit, header.config_sha256)
+def candidate_of(ledgers: Ledgers, flag: str, engines: Iterable[EngineView]) -> str:
+    """What a flag ran: by its ledger, else by what its engines say; empty when it is not known."""
+    if flag in ledgers.watched:
+        header = ledgers.watched[flag].header
+        return candidate(header.commit, header.config_sha256)
+    found = {candidate(view.commit, view.config_sha256) for view in engines}
+    return found.pop() if len(found) == 1 else ""
 
 
 def _request(ledgers: Ledgers, engines: tuple[EngineView, ...], now: datetime) -> Request:

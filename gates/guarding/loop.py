@@ -7,7 +7,7 @@ for nothing but the engines.
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +20,7 @@ from gates.guarding.acting import Deeds, deliver, renew, rollback, urgent
 from gates.guarding.evidence import Minutes
 from gates.guarding.folder import HEARTBEAT_FILE, replace_json
 from gates.guarding.journal import opened
-from gates.guarding.judging import disagreements, judged, justified
+from gates.guarding.judging import candidate_of, disagreements, judged, justified
 from gates.guarding.ledgers import Ledgers
 from gates.guarding.metrics import GuardMetrics
 from gates.guarding.plan import plan
@@ -168,9 +168,11 @@ class Guard:
             ours = [s for s in convicted if s.cause is cause]
             epochs = {s.flag: self.ledgers.watched[s.flag].header.epoch for s in ours}
             reason = "; ".join(dict.fromkeys(s.reason for s in ours))
-            self._open(rollback(epochs, cause, reason, now, verdict=sha256))
+            self._open(rollback(epochs, cause, reason, now, verdict=sha256), views)
 
-    def _open(self, each: Pending) -> None:
+    def _open(self, each: Pending, views: Sequence[EngineView]) -> None:
+        candidates = {flag: candidate_of(self.ledgers, flag, views) for flag in each.flags}
+        each = replace(each, candidates=candidates)
         self.deeds.journal.write(opened(each))
         self._begun[each.id] = monotonic()
         self.opened += 1
@@ -186,13 +188,14 @@ class Guard:
             todo = [a for a in urgent(actions) if _key(a) not in failed]
             if not todo:
                 break
-            failed |= await self._urgently(todo)
+            views = [view for _, view in situation.views]
+            failed |= await self._urgently(todo, views)
             if any(isinstance(action, Brake) for action in todo):
                 polled = await self._statuses(tuple(self._engines.values()))
         await self._quietly(actions)
         return situation, actions
 
-    async def _urgently(self, actions: list[Action]) -> set[str]:
+    async def _urgently(self, actions: list[Action], views: Sequence[EngineView]) -> set[str]:
         """Brakes first and all at once; the keys of what did not work, for this poll."""
         failed = set()
         brakes = [action for action in actions if isinstance(action, Brake)]
@@ -201,7 +204,7 @@ class Guard:
             failed |= {_key(action) for action in brakes if action.url == url}
         for action in actions:
             if isinstance(action, TakeOver):
-                self._open(self._taken_over(action))
+                self._open(self._taken_over(action), views)
             elif isinstance(action, Settle | Acknowledge):
                 self.deeds.remember(action)
             elif isinstance(action, Record) and not await self._record(action):

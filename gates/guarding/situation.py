@@ -40,6 +40,7 @@ class Pending:
     reason: str
     at: str  #: when it was decided, ISO 8601
     flags: Mapping[str, int]  #: and the epoch of each at the time
+    candidates: Mapping[str, str] = field(default_factory=dict)  #: what each ran, where known
     brakes: tuple[str, ...] = ()  #: ids that engines gave
     verdict: str = ""  #: SHA-256 of the verdict that justifies it
     acknowledged: Mapping[str, int] = field(default_factory=dict)

@@ -1,5 +1,6 @@
 """A store in memory that keeps the contract of `gates.store.Store`."""
 
+import json
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -15,7 +16,6 @@ class MemoryStore:
     """Owns the snapshot. `out` is why it cannot be reached, `lost` writes that others beat."""
 
     flags: dict[str, Standing]
-    config: Config = field(default_factory=Config)
     generation: int = 7
     where: str = "memory"
     out: str = ""
@@ -72,11 +72,5 @@ class MemoryStore:
             }
             for flag, standing in self.flags.items()
         }
-        return self.config.model_copy(
-            update={
-                "phase4_rollout": type(self.config.phase4_rollout).model_validate_json(
-                    __import__("json").dumps(rollout)
-                ),
-                "generation": self.generation,
-            }
-        )
+        document = {"phase4_rollout": rollout, "generation": self.generation}
+        return Config.model_validate_json(json.dumps(document))

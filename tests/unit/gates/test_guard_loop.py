@@ -20,7 +20,6 @@ from gates.guarding.acting import Deeds
 from gates.guarding.concerns import holds
 from gates.guarding.folder import HEARTBEAT_FILE, VERDICTS, read_json
 from gates.guarding.journal import Journal
-from gates.guarding.judging import candidate_of
 from gates.guarding.ledgers import Ledgers
 from gates.guarding.loop import Guard
 from gates.guarding.metrics import GuardMetrics
@@ -158,7 +157,6 @@ def guard(folder: Path, store: MemoryStore, evidence: MadeUp, clock: Clock) -> G
             policy=policy,
             store=store,
             journal=Journal.open(folder),
-            candidate=lambda flag: candidate_of(ledgers, flag),
         ),
         metrics=GuardMetrics(),
         leases={"canary": 900.0, "early": 900.0, "mid": 1800.0},
