@@ -34,8 +34,13 @@ __all__ = [
     "forced_states",
     "load_config",
     "packaged",
+    "parse_config",
+    "parse_yaml",
     "read_yaml",
 ]
+
+#: The rollout's state and who moves it: not part of the digest, and taken over while it runs.
+ROLLOUT_SECTIONS: Final = ("phase4_rollout", "generation", "history_head", "rollout")
 
 #: What was given is quoted up to this many characters, so that an error stays on its line.
 _GIVEN_WIDTH: Final = 60
@@ -142,6 +147,7 @@ class Config(Section):
 
     phase4_rollout: Rollout = Rollout()
     generation: Annotated[int, Field(ge=0)] = 0
+    history_head: str | None = None
     rollout: RolloutConfig = RolloutConfig()
     runtime: RuntimeConfig = RuntimeConfig()
     server: ServerConfig = ServerConfig()
@@ -166,7 +172,7 @@ class Config(Section):
 
         Without the rollout's state, which a verdict is to move, and without who moves it.
         """
-        document = self.model_dump(mode="json", exclude={"phase4_rollout", "generation", "rollout"})
+        document = self.model_dump(mode="json", exclude=set(ROLLOUT_SECTIONS))
         return sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
     def flag_states(self) -> dict[str, FlagState]:
@@ -199,6 +205,15 @@ def load_config(path: Path) -> Config:
     return _validate(path, read_yaml(path))
 
 
+def parse_config(text: str, path: Path) -> Config:
+    """Validate the text of a file; `path` is for messages.
+
+    Raises:
+        ConfigError: empty, not YAML, or not valid: one line for each mistake.
+    """
+    return _validate(path, parse_yaml(text, path))
+
+
 @dataclass(frozen=True, slots=True)
 class YamlDocument:
     """A mapping read from YAML, and the line on which each of its keys stands."""
@@ -222,11 +237,21 @@ def read_yaml(path: Path) -> YamlDocument:
     """
     try:
         text = path.read_text(encoding="utf-8")
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        data = yaml.safe_load(text)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise ConfigError(f"{path}: cannot be read: {reason}") from error
+    return parse_yaml(text, path)
+
+
+def parse_yaml(text: str, path: Path) -> YamlDocument:
+    """Read the text of a YAML mapping and remember its lines; `path` is for messages.
+
+    Raises:
+        ConfigError: empty, not YAML, not a mapping, or with a duplicate key.
+    """
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        data = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     if node is None:

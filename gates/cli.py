@@ -12,10 +12,9 @@ from gates.evidence import VERDICT_FILE, EvidenceError
 from gates.exits import DONE, ERROR, USAGE, refuse
 from gates.folder import request_for
 from gates.judge import judge
-from gates.policy import load_policy
+from gates.policy import policy_beside
 from gates.reader import read_folder
 from gates.recompute import recompute
-from gates.stages import Policy
 from gates.verdict import Decision, Verdict, digest, from_json, to_json, write_verdict
 
 __all__ = [
@@ -32,8 +31,6 @@ __all__ = [
 
 #: What a verdict makes of the exit status.
 STATUS: Final = {Decision.PROMOTE: DONE, Decision.HOLD: 10, Decision.ROLLBACK: 20}
-
-_POLICY: Final = "gates.yaml"
 
 
 def judge_folder(folder: Path, *, config: Path | None = None, as_json: bool = False) -> int:
@@ -70,21 +67,6 @@ def verify(path: Path, *, config: Path | None = None, as_json: bool = False) -> 
         differences = ["the text is not canonical"]
     _report(verdict, digest(text), differences, as_json=as_json)
     return ERROR if differences else DONE
-
-
-def policy_beside(config: Path | None) -> Policy:
-    """`gates.yaml` beside the configuration in use, else the packaged one.
-
-    Raises:
-        ConfigError: when it cannot serve.
-    """
-    return load_policy(policy_file(config))
-
-
-def policy_file(config: Path | None) -> Path:
-    """The file that `policy_beside` reads."""
-    beside = config.with_name(_POLICY) if config else None
-    return beside if beside and beside.exists() else packaged(_POLICY)
 
 
 def _report(verdict: Verdict, sha256: str, differences: list[str], *, as_json: bool) -> None:

@@ -13,10 +13,11 @@ from rich.table import Table
 from rich.tree import Tree
 
 from engine.config import ConfigError, load_config, packaged, read_yaml
-from gates.cli import DONE, USAGE, policy_beside, policy_file, refuse
+from gates.cli import DONE, USAGE, refuse
 from gates.evidence import VERDICT_FILE
 from gates.explain import Demand, explanation
 from gates.folder import request_for
+from gates.policy import policy_beside, policy_file
 from gates.reader import read_folder
 from gates.tables import console
 from gates.text import grouped_digits

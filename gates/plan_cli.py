@@ -9,8 +9,9 @@ from typing import Any
 from rich.table import Table
 
 from engine.config import ConfigError
-from gates.cli import DONE, STATUS, USAGE, policy_beside, refuse
+from gates.cli import DONE, STATUS, USAGE, refuse
 from gates.plan import Plan, PlanError, Row, in_words, plan
+from gates.policy import policy_beside
 from gates.tables import console
 from gates.text import grouped_digits
 from gates.verdict import Decision

@@ -20,6 +20,9 @@ from gates.units import SHARES, quantity
 Share = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
+#: Its name, beside the configuration that it belongs to.
+POLICY_FILE: Final = "gates.yaml"
+
 #: The numbers without which a kind makes no sense; the others are an error for it.
 _NUMBERS: Final = {
     Kind.CEILING: ("limit",),
@@ -180,7 +183,7 @@ def load_policy(path: Path | None = None) -> Policy:
     Raises:
         ConfigError: unreadable, empty, not YAML, or not valid: one line for each mistake.
     """
-    path = path or packaged("gates.yaml")
+    path = path or packaged(POLICY_FILE)
     document = read_yaml(path)
     try:
         # Through JSON, so that lists become tuples and dates parse under strict validation.
@@ -191,6 +194,21 @@ def load_policy(path: Path | None = None) -> Policy:
     if mistakes:
         raise ConfigError("\n".join(mistakes))
     return _policy(gates)
+
+
+def policy_beside(config: Path | None) -> Policy:
+    """`gates.yaml` beside the configuration in use, else the packaged one.
+
+    Raises:
+        ConfigError: when it cannot serve.
+    """
+    return load_policy(policy_file(config))
+
+
+def policy_file(config: Path | None) -> Path:
+    """The file that `policy_beside` reads."""
+    beside = config.with_name(POLICY_FILE) if config else None
+    return beside if beside and beside.exists() else packaged(POLICY_FILE)
 
 
 def _doors(path: Path, document: YamlDocument, gates: GatesSection) -> Iterator[str]:

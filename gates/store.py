@@ -5,12 +5,14 @@ snapshot that it was decided on, and is refused when somebody else wrote since.
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from engine.config import Config
+from engine.config import Config, ConfigError, load_config
 from gates.history import History, Record
+from gates.policy import policy_beside
 from gates.stages import Policy
 from gates.standing import Standing
 
@@ -36,7 +38,8 @@ class Snapshot:
         flags: where every flag stands.
         config: the whole configuration, as the engines read it.
         text: what the file holds.
-        where: for messages: the file, or remote, branch and commit.
+        where: for messages: the file, or remote and branch.
+        version: the commit, with Git.
         unrecorded: after a write that the history could not take: why.
     """
 
@@ -45,6 +48,7 @@ class Snapshot:
     config: Config
     text: str
     where: str
+    version: str = ""
     unrecorded: str = ""
 
 
@@ -68,7 +72,7 @@ class Store(Protocol):
         Raises:
             ConflictError: another one wrote since `before` was read.
             LockedError: another process is writing, and does not come to an end.
-            StoreError: it cannot be written. Nothing changed.
+            StoreError: it cannot be written. Nothing changed, unless the message says otherwise.
         """
 
     def history(self) -> History:
@@ -92,7 +96,16 @@ def insist(store: Store, decide: Decide, *, attempts: int = 10) -> Snapshot:
         ConflictError: others were faster each time.
         StoreError: it cannot be read or written.
     """
-    raise NotImplementedError
+    for _ in range(attempts - 1):
+        with suppress(ConflictError):
+            return _change(store, decide)
+    return _change(store, decide)
+
+
+def _change(store: Store, decide: Decide) -> Snapshot:
+    before = store.read()
+    after, record = decide(before)
+    return store.write(before, after, record)
 
 
 def open_store(config: Path, policy: Policy | None = None) -> Store:
@@ -104,7 +117,24 @@ def open_store(config: Path, policy: Policy | None = None) -> Store:
             the configuration.
 
     Raises:
-        StoreError: the configuration cannot be read, or names no store; `FileStore` of
-            `gates.file_store` opens a file without asking it.
+        StoreError: the configuration cannot be read, or names no store.
     """
-    raise NotImplementedError
+    from gates.file_store import FileStore
+    from gates.git_store import GitStore
+
+    try:
+        policy = policy or policy_beside(config)
+        name = load_config(config).rollout.store
+        if name is None:
+            return FileStore(config, policy)
+        kind, _, place = name.partition(":")
+        if kind == "file" and place:
+            return FileStore(config.parent / place, policy)
+        remote, _, branch = place.rpartition("#")
+        if kind == "git" and remote and branch:
+            return GitStore(remote, branch, config, policy)
+    except ConfigError as error:
+        raise StoreError(f"{config}: names no store: {error}") from error
+    raise StoreError(
+        f"{config}: rollout.store: given {name!r}; allowed: file:PATH, git:REMOTE#BRANCH, null"
+    )

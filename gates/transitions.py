@@ -57,7 +57,7 @@ def move(
     asked = Asked(
         policy=policy,
         event=event,
-        now=now.astimezone(UTC),
+        now=now.astimezone(UTC).replace(microsecond=0),  # as it is written
         cause=cause,
         candidate=candidate,
         reason=" ".join(reason.split()),

@@ -14,7 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from engine.config import ConfigError
-from gates.cli import DONE, ERROR, USAGE, policy_beside
+from gates.cli import DONE, ERROR, USAGE
+from gates.policy import policy_beside
 from gates.simulation.plot import svg
 from gates.simulation.scenarios import Counts
 from gates.simulation.study import Measured, Standing, study

@@ -13,8 +13,8 @@ from rich.console import Console
 
 from engine.config import ConfigError, load_config
 from engine.core.flags import FlagSetError, flag_set_name, parse_flag_set
-from gates.cli import policy_beside
 from gates.evidence import EngineIdentity
+from gates.policy import policy_beside
 from gates.stages import Policy
 from pytest_phase5.engines import Engine, EngineError
 from pytest_phase5.load.baseline import compared, read_baseline, strangeness, write_baseline

@@ -1,0 +1,234 @@
+"""A store in a branch of a Git repository.
+
+There is no working tree: configuration and history are read from a commit, and a change is a new
+commit on it that is pushed without force. So a push that others overtook is refused by the remote,
+and a process that dies leaves nothing half done. The bare clone is a cache beside the
+configuration.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from engine.config import ConfigError, parse_config
+from gates.durable import LockHeldError, locked
+from gates.git import FIRST_SECONDS, SECONDS, GitError, Repository, redacted
+from gates.history import HISTORY_FILE, History, Record
+from gates.stages import Policy
+from gates.standing import Standing
+from gates.state_file import Texts, changed, history_of, shares_of, snapshot_of
+from gates.store import ConflictError, LockedError, Snapshot, StoreError
+
+#: The store's file in the repository.
+CONFIG_FILE: Final = "config/runtime.yaml"
+
+#: Where the branch stood when it was fetched last.
+_TIP: Final = "refs/phase5/tip"
+
+#: Where it stood before somebody rewrote it; while that is not part of it, its history is in doubt.
+_LOST: Final = "refs/phase5/lost"
+
+#: How long to wait for another process that uses the clone: its slowest command, and a margin.
+_LOCK_SECONDS: Final = 2 * SECONDS
+
+
+class GitStore:
+    """The state in a branch. The snapshot's version is the commit."""
+
+    def __init__(
+        self,
+        remote: str,
+        branch: str,
+        config: Path,
+        policy: Policy,
+        *,
+        seconds: float = SECONDS,
+    ) -> None:
+        """Keep what is needed; nothing is fetched yet.
+
+        Args:
+            remote: an URL, or a path, relative to the folder of the configuration.
+            branch: its name.
+            config: the configuration in use; the clone stands in `CONFIG.state` beside it.
+            policy: says what the stages' shares are.
+            seconds: how long a command of Git may take.
+
+        Raises:
+            StoreError: a remote or branch that Git would take for an option.
+        """
+        self.where = f"git:{redacted(remote)}#{branch}"
+        if remote.startswith("-") or branch.startswith("-"):
+            raise StoreError(f"{self.where}: neither remote nor branch begins with '-'")
+        self._remote = remote if ":" in remote else str((config.parent / remote).resolve())
+        self._branch = f"refs/heads/{branch}"
+        self._shares = shares_of(policy)
+        self._seconds = seconds
+        folder = config.with_name(f"{config.name}.state")
+        self._lock = folder / "store.lock"
+        self._git = Repository(folder / "store.git")
+
+    def read(self) -> Snapshot:
+        """See `Store.read`. Asks the remote."""
+        with self._repository():
+            return snapshot_of(self._texts(self._fetched()), self._shares)
+
+    def write(self, before: Snapshot, after: Mapping[str, Standing], record: Record) -> Snapshot:
+        """See `Store.write`. Configuration and history change by one commit."""
+        if not after:
+            return before
+        with self._repository():
+            texts = self._texts(before.version)
+            new, _ = changed(texts, before, after, record, self._shares)
+            commit = self._committed(before.version, new, record)
+            self._push(commit, before)
+            return snapshot_of(self._texts(commit), self._shares)
+
+    def history(self) -> History:
+        """See `Store.history`. Asks the remote."""
+        with self._repository():
+            texts = self._texts(self._fetched())
+        try:
+            return history_of(texts, parse_config(texts.config, Path(texts.name)))
+        except ConfigError as error:
+            raise StoreError(f"{self.where}: not valid: {error}") from error
+
+    @contextmanager
+    def _repository(self) -> Iterator[None]:
+        """The clone to ourselves: commands of two processes would disturb each other."""
+        try:
+            self._lock.parent.mkdir(parents=True, exist_ok=True)
+            with locked(self._lock, _LOCK_SECONDS):
+                self._git.prepare()
+                yield
+        except LockHeldError as error:
+            raise LockedError(str(error)) from error
+        except GitError as error:
+            raise StoreError(f"{self.where}: {error}") from error
+        except OSError as error:
+            raise StoreError(f"{error.filename}: {error.strerror}") from error
+
+    def _fetched(self) -> str:
+        """The commit at which the branch stands now."""
+        seen = self._tip()
+        seconds = self._seconds if seen else FIRST_SECONDS
+        # The plus only moves our own note of the branch, also when somebody has rewritten it.
+        refs = f"+{self._branch}:{_TIP}"
+        self._git.run(
+            "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", self._remote, refs,
+            seconds=seconds,
+        )  # fmt: skip
+        tip = self._tip()
+        if seen and not self._contains(tip, seen):
+            self._git.run("update-ref", _LOST, seen)
+        return tip
+
+    def _tip(self) -> str:
+        known = self._git.asks("rev-parse", "--quiet", "--verify", _TIP)
+        return self._git.line("rev-parse", _TIP) if known else ""
+
+    def _contains(self, commit: str, earlier: str) -> bool:
+        return self._git.asks("merge-base", "--is-ancestor", earlier, commit)
+
+    def _texts(self, commit: str) -> Texts:
+        return Texts(
+            config=self._blob(commit, CONFIG_FILE),
+            history=self._blob(commit, HISTORY_FILE) if self._entry(commit, HISTORY_FILE) else "",
+            name=Path(CONFIG_FILE).name,
+            where=self.where,
+            version=commit,
+            trouble=self._rewritten(commit),
+        )
+
+    def _rewritten(self, commit: str) -> str:
+        """What tells that somebody rewrote the branch; empty when it only grew."""
+        lost = self._git.asks("rev-parse", "--quiet", "--verify", _LOST)
+        if not lost or self._contains(commit, _LOST):
+            return ""
+        earlier = self._git.line("rev-parse", "--short", _LOST)
+        return f"the branch was rewritten: commit {earlier} is no longer part of it"
+
+    def _entry(self, commit: str, path: str) -> str:
+        """Mode, kind and digest of a file in a commit; empty when it is not there."""
+        return self._git.line("ls-tree", commit, path)
+
+    def _blob(self, commit: str, path: str) -> str:
+        try:
+            return self._git.run("cat-file", "blob", f"{commit}:{path}").decode()
+        except UnicodeDecodeError as error:
+            raise StoreError(f"{self.where}: {path}: not UTF-8 text") from error
+
+    def _committed(self, parent: str, texts: Texts, record: Record) -> str:
+        """A commit with the new texts; nobody knows of it yet."""
+        with tempfile.TemporaryDirectory(dir=self._lock.parent) as scratch:
+            index = {"GIT_INDEX_FILE": str(Path(scratch) / "index")}
+            self._git.run("read-tree", parent, environment=index)
+            for path, text in ((CONFIG_FILE, texts.config), (HISTORY_FILE, texts.history)):
+                blob = self._git.line("hash-object", "-w", "--stdin", given=text.encode())
+                entry = f"{self._mode(parent, path)},{blob},{path}"
+                self._git.run("update-index", "--add", "--cacheinfo", entry, environment=index)
+            tree = self._git.run("write-tree", environment=index).decode().strip()
+        commit = self._git.run(
+            "commit-tree", tree, "-p", parent,
+            given=_message(record).encode(), environment=self._identity(),
+        )  # fmt: skip
+        return commit.decode().strip()
+
+    def _mode(self, commit: str, path: str) -> str:
+        """The mode of a file, which stays.
+
+        Raises:
+            StoreError: it is a link, whose target another repository may hold.
+        """
+        entry = self._entry(commit, path)
+        if entry and not entry.startswith("100"):
+            raise StoreError(f"{self.where}: {path}: not a file; given {entry}")
+        return entry.split()[0] if entry else "100644"
+
+    def _identity(self) -> dict[str, str]:
+        """Whose commit it is, where neither Git's configuration nor the environment tells."""
+        fallback = {}
+        for part, value in (("name", "phase5"), ("email", "phase5@localhost")):
+            if not self._git.asks("config", f"user.{part}"):
+                for role in ("AUTHOR", "COMMITTER"):
+                    variable = f"GIT_{role}_{part.upper()}"
+                    fallback[variable] = os.environ.get(variable, value)
+        return fallback
+
+    def _push(self, commit: str, before: Snapshot) -> None:
+        """Push without force. Whatever the answer was, the branch tells what became of it.
+
+        Raises:
+            ConflictError: others were faster.
+            StoreError: it was refused, or nobody can tell what became of it.
+        """
+        try:
+            refs = f"{commit}:{self._branch}"
+            self._git.run("push", "--quiet", self._remote, refs, seconds=self._seconds)
+            self._git.run("update-ref", _TIP, commit)
+        except GitError as refused:
+            self._ask(commit, before, refused)
+
+    def _ask(self, commit: str, before: Snapshot, refused: GitError) -> None:
+        try:
+            tip = self._fetched()
+        except GitError as error:
+            raise StoreError(
+                f"{self.where}: {refused}; then {error}: it is not known whether the change arrived"
+            ) from refused
+        if self._contains(tip, commit):
+            return
+        if tip == before.version:
+            late = "; it may still arrive" if refused.status is None else ""
+            raise StoreError(f"{self.where}: {refused}{late}") from refused
+        found = snapshot_of(self._texts(tip), self._shares).generation
+        raise ConflictError(
+            f"{self.where}: decided on generation {before.generation}, found generation {found}"
+        ) from refused
+
+
+def _message(record: Record) -> str:
+    names = ", ".join(record.flags) or "rollout"
+    return f"{record.event}: {names}\n\n{record.reason}\n\nBy: {record.who}\n"
