@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from engine import __version__
 from engine.core.admission import AdmissionQueue
 from engine.core.aggregates import Aggregate
-from engine.core.brakes import braked, standing
+from engine.core.brakes import braked
 from engine.core.flags import FlagSet, FlagState
 from engine.core.registry import StreamEvent, StreamRegistry
 from engine.core.valve import Valve
@@ -30,7 +30,7 @@ from engine.server.reloading import Reloader
 from engine.server.requests import Job
 from engine.server.rollout import EngineRollout
 from engine.server.rollout_views import RolloutMetrics
-from engine.server.settings import Settings, Taken
+from engine.server.settings import Settings
 from engine.server.state import EngineState
 from engine.server.streams import ClientGone, Stream, Times
 
@@ -72,11 +72,11 @@ class Engine:
         self.codec = codec
         self.commit = commit
         self.clocks = clocks or Clocks()
-        self.rollout = EngineRollout(settings, state, self.clocks)
-        self.settings = settings = self.rollout.settings
+        self.rollout = EngineRollout(state, self.clocks)
+        self.settings = self.rollout.resume(settings)
         self.ports = Ports()
         self.http2_port: Http2Port | None = None  # comes after the application, which needs us
-        config = settings.config
+        config = self.settings.config
         self.connections = Connections(config.server.slow_reader_seconds, self.clocks.now)
         self.features = Features(config, self.states(), engine_id)
         self.registry = StreamRegistry(_listener_failed)
@@ -201,26 +201,6 @@ class Engine:
         self._observing.ended(call, outcome, streams, reason)
 
     # What changes while the engine runs.
-
-    async def switch(self, taken: Taken, rollbacks: int) -> None:
-        """Let other settings serve, in one step; live streams keep their flags.
-
-        Args:
-            taken: they, and the brakes that end with them.
-            rollbacks: how many there had been when they were read. They lift nothing if there
-                has been one since: whoever asked for it was told that the brake stands.
-
-        Raises:
-            ListenError: the second port cannot be had. Nothing has changed.
-        """
-        brakes = standing(self.rollout.brakes, taken.lifted)
-        if self.http2_port is not None and wants_http2(braked(taken.settings.states(), brakes)):
-            await self.http2_port.open()  # first: if it fails, nothing has changed
-        with self.metrics.swap_seconds.time():
-            self.settings = taken.settings
-            lifted = taken.lifted if self.rollout.rollbacks == rollbacks else {}
-            self.rollout.enter(taken.settings, lifted)
-            self.serve()
 
     def states(self) -> dict[str, FlagState]:
         """What serves for each flag now, brakes included."""

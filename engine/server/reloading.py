@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from engine.config import ConfigError
+from engine.core.brakes import braked, standing
+from engine.server.features import wants_http2
 from engine.server.settings import Seen, Taken, delivered_state, look
 from engine.server.sockets import ListenError
 from engine.server.state import StateError
@@ -119,7 +121,7 @@ class Reloader:
             settings, rollbacks = engine.settings, engine.rollout.rollbacks
             state = delivered_state(settings.config, generation, flags)
             taken = settings.taking(state, engine.rollout.refusal(settings))
-            await engine.switch(taken, rollbacks)
+            await self._switch(taken, rollbacks)
             log.info("delivered: generation %d: %s", generation, taken.reason or "taken")
             await engine.rollout.remember()
             return taken
@@ -135,7 +137,7 @@ class Reloader:
         engine = self._engine
         rollbacks, refusal = engine.rollout.rollbacks, engine.rollout.refusal(engine.settings)
         taken = await asyncio.to_thread(engine.settings.reread, refusal)
-        await engine.switch(taken, rollbacks)
+        await self._switch(taken, rollbacks)
         new, waiting = taken.settings, list(taken.waiting)
         if taken.reason is not None:
             log.warning("%s: %s", new.path, taken.reason)
@@ -146,6 +148,25 @@ class Reloader:
         with suppress(StateError):  # it serves; that it is not durable is logged and shown
             await engine.rollout.remember()
         return waiting
+
+    async def _switch(self, taken: Taken, rollbacks: int) -> None:
+        """Let other settings serve, in one step.
+
+        They lift no brake if there has been a rollback since there were so many `rollbacks`:
+        whoever asked for it was told that the brake stands.
+
+        Raises:
+            ListenError: the second port cannot be had. Nothing has changed.
+        """
+        engine = self._engine
+        brakes = standing(engine.rollout.brakes, taken.lifted)
+        if engine.http2_port is not None and wants_http2(braked(taken.settings.states(), brakes)):
+            await engine.http2_port.open()  # first: if it fails, nothing has changed
+        with engine.metrics.swap_seconds.time():
+            engine.settings = taken.settings
+            lifted = taken.lifted if engine.rollout.rollbacks == rollbacks else {}
+            engine.rollout.enter(taken.settings, lifted)
+            engine.serve()
 
     def _tell(
         self, source: Source, outcome: Literal["applied", "refused"], reason: str | None

@@ -98,11 +98,6 @@ class Remembering:
         """
         await self._flush(dict(self._brakes), self._kept, dict(self._lifts))
 
-    def close(self) -> None:
-        """Leave the memory to others."""
-        self._writer.shutdown(wait=False)
-        self._memory.close()
-
     async def _flush(self, brakes: _Brakes, kept: Kept | None, lifts: _Brakes) -> None:
         try:
             await self._in_thread(lambda: self._write(brakes, kept, lifts))

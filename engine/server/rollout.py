@@ -38,46 +38,44 @@ class EngineRollout:
     """Owns the brakes and the lease of an engine.
 
     Args:
-        settings: as the configuration file says.
         memory: what the last process left, and where this one writes.
         clocks: of the engine.
 
     Attributes:
-        settings: what serves at the start, brakes aside; the engine owns what follows.
         brakes: by flag; a braked flag serves 0 %.
         rollbacks: how many were asked for; a change that began before the last lifts nothing.
     """
 
-    def __init__(self, settings: Settings, memory: EngineState, clocks: Clocks) -> None:
+    def __init__(self, memory: EngineState, clocks: Clocks) -> None:
         self._clocks = clocks
         self._lease: Lease | None = None
         self._needed = False  # whether anything that is served needs the lease
         self._paged = False
+        self._memory = memory
         self._remembering = Remembering(memory)
         self.brakes: dict[str, Brake] = dict(memory.brakes)
         self.rollbacks = 0
-        self.settings = self._resumed(settings, memory.kept)
-        self._remembering.write()
-        for name, brake in self.brakes.items():
-            log.warning("%s is braked (%s): %s", name, brake.cause, brake.reason or brake.id)
 
-    def _resumed(self, settings: Settings, kept: Kept | None) -> Settings:
-        """What served before, then the file, as if it had been reloaded."""
-        if kept is None:
-            flags = settings.config.phase4_rollout
-            taken = Taken(
-                settings=settings, lifted={name: flags.flag(name).lifted for name in FLAGS}
-            )
-        else:
-            taken = settings.resumed(kept.served, kept.delivered, kept.told)
-            if kept.lease is not None:
-                self._lease = Lease.resume(*kept.lease, **self._times())
-                brought = {name for name, share in kept.delivered.items() if share}
-                self._needed = bool(brought - self.brakes.keys())
+    def resume(self, settings: Settings) -> Settings:
+        """What serves at the start: what served before, then the file, as if reloaded. Blocks."""
+        taken = self._resumed(settings, self._memory.kept)
         if taken.reason is not None:
             log.warning("%s: %s", settings.path, taken.reason)
         self.enter(taken.settings, taken.lifted)
+        self._remembering.write()
+        for name, brake in self.brakes.items():
+            log.warning("%s is braked (%s): %s", name, brake.cause, brake.reason or brake.id)
         return taken.settings
+
+    def _resumed(self, settings: Settings, kept: Kept | None) -> Taken:
+        if kept is None:
+            flags = settings.config.phase4_rollout
+            return Taken(settings=settings, lifted={n: flags.flag(n).lifted for n in FLAGS})
+        if kept.lease is not None:
+            self._lease = Lease.resume(*kept.lease, **self._times())
+            brought = {name for name, share in kept.delivered.items() if share}
+            self._needed = bool(brought - self.brakes.keys())
+        return settings.resumed(kept.served, kept.delivered, kept.told)
 
     def enter(self, settings: Settings, lifted: Mapping[str, Iterable[str]]) -> None:
         """Other settings serve from now on: lift what they cite, and see to the lease."""
@@ -247,7 +245,3 @@ class EngineRollout:
                 lifted=self._remembering.lifted,
             )
         )
-
-    def close(self) -> None:
-        """Leave the memory to others."""
-        self._remembering.close()

@@ -100,9 +100,9 @@ async def _serve(plan: Plan, starting: _Starting) -> int:
     sock = bind(plan.host, plan.port)
     begun = asyncio.create_task(runtime.start())
     front = None
+    state: EngineState | None = None
     try:
-        port = sock.getsockname()[1]
-        state = await asyncio.to_thread(_remembered, plan, port)
+        state = await asyncio.to_thread(_remembered, plan, sock.getsockname()[1])
         engine = await asyncio.to_thread(_make_engine, plan, runtime, state)
         front = _Front(engine, plan, sock)
         await front.open_second()
@@ -123,6 +123,8 @@ async def _serve(plan: Plan, starting: _Starting) -> int:
             sock.close()
         else:
             await front.stop()
+        if state is not None:
+            state.close()
         await runtime.stop()
 
 
