@@ -4,10 +4,20 @@ Somebody polls `/metrics` of every engine just before each minute's edge and giv
 here; the last polls are kept. What was not polled in time is not known.
 """
 
+import logging
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
+from math import ceil
+from typing import Final
+from urllib.parse import urlsplit
 
+from gates.exposition import ExpositionError, Sample, Scrape, parse
 from gates.live import Edge
+
+log = logging.getLogger("phase5.live")
+
+#: Seconds in a minute.
+_MINUTE: Final = 60
 
 
 class Direct:
@@ -18,26 +28,48 @@ class Direct:
     """
 
     def __init__(self, minutes: int = 60) -> None:
-        raise NotImplementedError
+        self._minutes = minutes
+        self._now = 0.0
+        self._scrapes: dict[int, dict[str, Scrape]] = {}  # by the edge that follows, and target
 
     @property
     def name(self) -> str:
         """See `Source`."""
-        raise NotImplementedError
+        return "engines"
 
     def keep(self, at: datetime, texts: Mapping[str, str]) -> None:
         """Take one round of polls.
 
         Args:
             at: when it was begun.
-            texts: `/metrics` by the engine's URL, of those that answered.
+            texts: `/metrics` by the engine's URL, of those that answered. One that is not
+                Prometheus's text is a target that does not tell what it is.
         """
-        raise NotImplementedError
+        stamp = at.timestamp()
+        edge = ceil(stamp / _MINUTE)
+        # A later round stands for the edge as a whole: who is silent in it is not there any more.
+        self._scrapes[edge] = {
+            target: Scrape(target=target, at=stamp, samples=_samples(text, target))
+            for target, text in ((urlsplit(url).netloc or url, text) for url, text in texts.items())
+        }
+        self._now = max(self._now, stamp)
+        for old in [minute for minute in self._scrapes if minute < edge - self._minutes]:
+            del self._scrapes[old]
 
     def now(self) -> datetime:
         """When it was polled last."""
-        raise NotImplementedError
+        return datetime.fromtimestamp(self._now, UTC)
 
     def edges(self, first: int, last: int) -> Iterator[Edge]:
         """See `Source`."""
-        raise NotImplementedError
+        for minute in range(first, last + 1):
+            scrapes = self._scrapes.get(minute, {})
+            yield Edge(minute=minute, scrapes=tuple(scrapes[t] for t in sorted(scrapes)))
+
+
+def _samples(text: str, target: str) -> tuple[Sample, ...]:
+    try:
+        return parse(text, target)
+    except ExpositionError as error:
+        log.warning("%s", error)
+        return ()

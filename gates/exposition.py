@@ -11,7 +11,7 @@ REQUESTS: Final = "phase5_requests_total"
 EARLY: Final = "phase5_early_cancels_total"
 TTFT: Final = "phase5_time_to_first_token_seconds_bucket"
 DURATION: Final = "phase5_request_duration_seconds_bucket"
-CRASHES: Final = "phase5_crashes_total"
+RESTARTS: Final = "phase5_runtime_restarts_total"
 BUILD: Final = "phase5_build_info"
 EPOCH: Final = "phase5_flag_epoch"
 SHARE: Final = "phase5_flag_percentage"
@@ -22,7 +22,7 @@ BAD_SQUARES: Final = "phase5_bad_squares_total"
 BUSIEST: Final = "phase5_busiest_key_requests_total"
 
 SAMPLES: Final = (
-    *(REQUESTS, EARLY, TTFT, DURATION, CRASHES, BUILD, EPOCH, SHARE, HELD, STARTED),
+    *(REQUESTS, EARLY, TTFT, DURATION, RESTARTS, BUILD, EPOCH, SHARE, HELD, STARTED),
     *(NEW_KEYS, BAD_SQUARES, BUSIEST),
 )
 
@@ -58,7 +58,7 @@ def parse(text: str, target: str) -> tuple[Sample, ...]:
     from prometheus_client.parser import text_string_to_metric_families
 
     try:
-        families = list(text_string_to_metric_families(text))  # type: ignore[no-untyped-call] # they do not annotate it
+        families = list(text_string_to_metric_families(text))
     except (ValueError, KeyError, IndexError) as error:
         raise ExpositionError(f"{target}: /metrics is not Prometheus's text: {error}") from error
     samples = (
