@@ -13,7 +13,7 @@ from typing import Final
 
 from gates.guarding.sight import Sight
 from gates.ledger import CLOSED_AFTER, Header, LedgerError, Row, minute_of
-from gates.ledger_file import LEDGER_FOLDER, name_of, read
+from gates.ledger_file import LEDGER_FOLDER, appendable, name_of, read
 from gates.ledger_writer import LedgerWriter
 from gates.live_fold import LiveFold
 from gates.live_judge import folded
@@ -51,15 +51,14 @@ class Watched:
         end = min(minute_of(now - _OPEN) - 1, begin + _AT_A_TIME - 1)
         return (begin, end) if end >= begin else None
 
-    def extend(self, rows: Iterator[Row], now: datetime) -> int:
-        """Write rows, then count them; how many there were."""
-        taken = 0
-        for row in rows:
-            if self.writer.append([row], now):
-                self.fold.extend([row])
-                self.sight = self.sight.taking(row)
-                taken += 1
-        return taken
+    def extend(self, rows: Iterator[Row], now: datetime) -> tuple[Row, ...]:
+        """Write rows, then count them; those that were not there before."""
+        fresh = tuple(appendable(rows, self.writer.last, now))
+        self.writer.append(fresh, now)
+        self.fold.extend(fresh)
+        for row in fresh:
+            self.sight = self.sight.taking(row)
+        return fresh
 
 
 @dataclass(slots=True)
@@ -118,14 +117,14 @@ class Ledgers:
         """The file of a flag that is watched."""
         return self.folder / LEDGER_FOLDER / name_of(flag, self.watched[flag].header.epoch)
 
-    def extend(self, rows_of: RowsOf, now: datetime) -> dict[str, int]:
-        """Bring every ledger up to the last closed minute; how many rows each got.
+    def extend(self, rows_of: RowsOf, now: datetime) -> dict[str, tuple[Row, ...]]:
+        """Bring every ledger up to the last closed minute; the rows that each got.
 
         Raises:
             SourceError: nothing is known of these minutes now, and may be known later.
         """
         return {
-            flag: each.extend(rows_of(each.header, *due), now) if (due := each.due(now)) else 0
+            flag: each.extend(rows_of(each.header, *due), now) if (due := each.due(now)) else ()
             for flag, each in self.watched.items()
         }
 

@@ -40,6 +40,7 @@ from gates.guarding.situation import (
     Situation,
     TakeOver,
 )
+from gates.ledger import Row
 from gates.store import StoreError
 
 log = logging.getLogger("phase5.guard")
@@ -70,7 +71,7 @@ class Guard:
     complaints: dict[str, str] = field(default_factory=dict)
     opened: int = 0  #: rollbacks that were begun or taken over
     _engines: dict[str, EngineClient] = field(default_factory=dict)
-    _extending: "asyncio.Task[dict[str, int]] | None" = None
+    _extending: "asyncio.Task[dict[str, tuple[Row, ...]]] | None" = None
     _begun: dict[str, float] = field(default_factory=dict)  #: rollbacks, on a steady clock
 
     async def poll(self, engines: tuple[EngineClient, ...]) -> tuple[Situation, tuple[Action, ...]]:
@@ -128,8 +129,10 @@ class Guard:
             self.complaints["evidence"] = str(error)
         elif error is not None:
             raise error
+        else:
+            self.metrics.extended(task.result())
 
-    def _read_minutes(self, live: Mapping[str, Any], now: datetime) -> dict[str, int]:
+    def _read_minutes(self, live: Mapping[str, Any], now: datetime) -> dict[str, tuple[Row, ...]]:
         self.ledgers.follow(
             live, lambda flag, standing: self.evidence.header(flag, standing, now), now
         )

@@ -1,11 +1,13 @@
 """The guard's own metrics, and the heartbeat by which others see that it lives."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
 from gates.guarding.situation import Action, Renew, Situation, Tell
+from gates.ledger import Row
 
 #: Edges in seconds: the aim, what a poll adds, the minute that must close first, the demand.
 _ROLLBACK_EDGES = (0.5, 1, 2, 5, 10, 30, 60, 120, 180, 300)
@@ -55,6 +57,12 @@ class GuardMetrics:
         self.sound.clear()
         for flag in situation.live:
             self.sound.labels(flag).set(flag not in blind)
+
+    def extended(self, rows: Mapping[str, tuple[Row, ...]]) -> None:
+        """Minutes were written."""
+        for flag, fresh in rows.items():
+            for row in fresh:
+                self.minutes.labels(flag, "no" if row.invalid else "yes").inc()
 
     def serve(self, host: str, port: int) -> tuple[WSGIServer, int]:
         """Answer at an address; the server and its port. 0 takes a free one.

@@ -37,6 +37,8 @@ class MemoryStore:
 
     def write(self, before: Snapshot, after: Mapping[str, Standing], record: Record) -> Snapshot:
         self._reached()
+        if not after:
+            return before
         with self.lock:
             if self.lost:
                 self.lost -= 1

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 from guard_builders import FLAG, OTHER, pending
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gates.guarding.folder import BusyError, owned, read_json, replace_json
@@ -60,6 +60,7 @@ def test_a_step_may_be_written_twice(tmp_path: Path) -> None:
     assert journal.memory.pending == ()
 
 
+@settings(max_examples=30)  # every step waits for the disk
 @given(st.data())
 def test_cut_off_anywhere_it_holds_every_whole_step_and_goes_on(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
@@ -101,11 +102,14 @@ def test_an_unknown_step_is_no_step() -> None:
 
 
 def test_a_folder_has_one_guard(tmp_path: Path) -> None:
-    with owned(tmp_path / "guard"), pytest.raises(BusyError, match="another guard works here"):
-        with owned(tmp_path / "guard"):
-            pass
+    with (
+        owned(tmp_path / "guard"),
+        pytest.raises(BusyError, match="another guard works here"),
+        owned(tmp_path / "guard"),
+    ):
+        raise AssertionError
     with owned(tmp_path / "guard"):
-        pass
+        """The first has let go."""
 
 
 def test_a_file_that_cannot_be_read_holds_nothing(tmp_path: Path) -> None:

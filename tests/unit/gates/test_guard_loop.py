@@ -59,6 +59,7 @@ class MadeUp:
     invalid: str = ""  #: why the minutes show nothing
 
     def header(self, flag: str, standing: Standing, now: datetime) -> Header:
+        assert now.tzinfo
         if self.lost:
             raise SourceError(self.lost)
         share = standing.percentage / 100
@@ -90,7 +91,7 @@ class Clock:
     """A clock that stands still between two polls."""
 
     def __init__(self) -> None:
-        self.now = ENTERED + timedelta(minutes=20)
+        self.now = ENTERED + timedelta(minutes=12)
 
     def __call__(self) -> datetime:
         return self.now
@@ -265,18 +266,16 @@ def test_a_write_that_others_were_quicker_than_is_tried_again(story: Begin) -> N
     assert it.store.flags[FLAG].stage == "off"
 
 
-def test_an_engine_that_is_down_is_named_and_braked_when_it_comes_back(story: Begin) -> None:
+def test_an_engine_that_is_down_is_named_and_braked_when_it_comes_back(
+    story: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gates.guarding.acting.BRAKE_SECONDS", 0.2)
+    monkeypatch.setattr("gates.guarding.loop.STATUS_SECONDS", 0.2)
     it = story(**{FLAG: "early"})
     it.poll()
     it.engines[1].faults = [503] * 1_000
     it.evidence.bad = {FLAG: it.clock.closed_now() + 1}
-    from gates.guarding import acting
-
-    patience, acting.BRAKE_SECONDS = acting.BRAKE_SECONDS, 0.3  # type: ignore[misc]
-    try:
-        _, actions = it.poll(60)
-    finally:
-        acting.BRAKE_SECONDS = patience  # type: ignore[misc]
+    _, actions = it.poll(60)
     assert shares(it.engines[0], FLAG) == 0
     assert it.store.flags[FLAG].stage == "off"
     assert any(it.engines[1].url in text for text in holds(actions))
@@ -371,7 +370,7 @@ def test_a_new_guard_goes_on_behind_the_last_minute_and_counts_none_twice(story:
     before = path.read_text()
     valid = it.guard.ledgers.folds[FLAG].ledger.valid
     it.again()
-    it.poll()
+    it.poll(0)
     assert path.read_text() == before
     assert it.guard.ledgers.folds[FLAG].ledger.valid == valid
     it.poll(60)

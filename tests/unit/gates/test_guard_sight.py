@@ -41,14 +41,14 @@ def both(bad_pipeline: float, bad_http2: float) -> dict[str, list[Row]]:
             (f"{HTTP2}+{PIPELINE}", bad_pipeline + bad_http2),
         ):
             cells[name] = (200, int(rng.binomial(200, p)), 200, 0)
-        for flag in told:
+        for flag, rows_of in told.items():
             on = [cell for name, cell in cells.items() if flag in name]
             off = [cell for name, cell in cells.items() if flag not in name]
             arms = [
                 counts(arm, sum(c[0] for c in group), sum(c[1] for c in group))
                 for arm, group in ((TREATMENT, on), (CONTROL, off))
             ]
-            told[flag].append(row(minute, *arms, cells=cells))
+            rows_of.append(row(minute, *arms, cells=cells))
     return told
 
 
