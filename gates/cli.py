@@ -24,7 +24,6 @@ __all__ = [
     "USAGE",
     "judge_folder",
     "policy_beside",
-    "policy_file",
     "refuse",
     "verify",
 ]

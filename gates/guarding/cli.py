@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Final
 
 from engine.config import ConfigError, load_config
-from gates.cli import policy_beside, refuse
 from gates.direct import Direct
+from gates.exits import DONE, ERROR, USAGE, refuse
 from gates.fleet import config_in_use, state_folder
 from gates.guarding.acting import Deeds
 from gates.guarding.concerns import holds
@@ -28,6 +28,7 @@ from gates.guarding.loop import Guard
 from gates.guarding.metrics import GuardMetrics
 from gates.guarding.reading import Reading
 from gates.guarding.running import Watch, holdbacks, summary
+from gates.policy import policy_beside
 from gates.store import StoreError, open_store
 
 #: Seconds between two polls: what Prometheus is usually scraped at, and the store pulled at.
@@ -36,9 +37,6 @@ POLL_SECONDS: Final = 15.0
 #: Seconds after which a guard that waits for another one's folder looks again.
 STANDBY_SECONDS: Final = 5.0
 
-DONE: Final = 0
-ERROR: Final = 1
-USAGE: Final = 2
 HOLD: Final = 10
 ROLLBACK: Final = 20
 
