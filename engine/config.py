@@ -39,8 +39,11 @@ __all__ = [
     "read_yaml",
 ]
 
-#: The rollout's state and who moves it: not part of the digest, and taken over while it runs.
-ROLLOUT_SECTIONS: Final = ("phase4_rollout", "generation", "history_head", "rollout")
+#: The rollout's state and who moves it: no part of the digest that a verdict binds to.
+_ROLLOUT: Final = {"phase4_rollout", "generation", "history_head", "rollout"}
+
+#: libyaml's where it is built in: it reads the same, ten times as fast.
+_FAST: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 #: What was given is quoted up to this many characters, so that an error stays on its line.
 _GIVEN_WIDTH: Final = 60
@@ -172,7 +175,7 @@ class Config(Section):
 
         Without the rollout's state, which a verdict is to move, and without who moves it.
         """
-        document = self.model_dump(mode="json", exclude=set(ROLLOUT_SECTIONS))
+        document = self.model_dump(mode="json", exclude=_ROLLOUT)
         return sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
     def flag_states(self) -> dict[str, FlagState]:
@@ -251,7 +254,7 @@ def parse_yaml(text: str, path: Path) -> YamlDocument:
     """
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
-        data = yaml.safe_load(text)
+        data = yaml.load(text, Loader=_FAST)  # noqa: S506 - a safe loader
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     if node is None:

@@ -42,7 +42,8 @@ class FlagConfig(Section):
 
     Attributes:
         held: why the rollout of this flag is held; None while it is not.
-        approved: the stage that somebody approved to be entered next.
+        approved: what somebody approved: the stage to be entered next, `@`, the epoch, and the
+            candidate if one was named.
         suspect: the candidate that was rolled back with others, its guilt not shown.
         lifted: brakes of engines that end with this state; see `engine.core.brakes`.
     """
@@ -56,7 +57,7 @@ class FlagConfig(Section):
     epoch: Annotated[int, Field(ge=0)] = 0
     tombstones: Texts = ()
     held: str | None = None
-    approved: Stage | None = None
+    approved: str | None = None
     suspect: str | None = None
     lifted: Texts = ()
 

@@ -58,17 +58,17 @@ class FileStore:
     def _written(
         self, texts: Texts, before: Snapshot, after: Mapping[str, Standing], record: Record
     ) -> Snapshot:
-        new, line = changed(texts, before, after, record, self._shares)
-        unrecorded = self._append(line)
+        new = changed(texts, before, after, record, self._shares)
+        unrecorded = self._append(new.line)
         if unrecorded:
             if record.event != Event.ROLLBACK:
                 raise StoreError(unrecorded)
-            new, _ = changed(texts, before, after, record, self._shares, recorded=False)
+            new = changed(texts, before, after, record, self._shares, recorded=False)
         try:
-            replace_file(self._real, new.config.encode())
+            replace_file(self._real, new.texts.config.encode())
         except OSError as error:
             raise StoreError(f"{self._real}: cannot be written: {error.strerror}") from error
-        return replace(snapshot_of(new, self._shares), unrecorded=unrecorded)
+        return replace(new.snapshot, unrecorded=unrecorded)
 
     def _append(self, line: str) -> str:
         """Why the history could not take a line; empty when it has."""

@@ -10,6 +10,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +20,7 @@ from gates.git import FIRST_SECONDS, SECONDS, GitError, Repository, redacted
 from gates.history import HISTORY_FILE, History, Record
 from gates.stages import Policy
 from gates.standing import Standing
-from gates.state_file import Texts, changed, history_of, shares_of, snapshot_of
+from gates.state_file import Changed, Texts, changed, history_of, shares_of, snapshot_of
 from gates.store import ConflictError, LockedError, Snapshot, StoreError
 
 #: The store's file in the repository.
@@ -81,10 +82,10 @@ class GitStore:
             return before
         with self._repository():
             texts = self._texts(before.version)
-            new, _ = changed(texts, before, after, record, self._shares)
-            commit = self._committed(before.version, new, record)
+            new = changed(texts, before, after, record, self._shares)
+            commit = self._committed(before.version, new)
             self._push(commit, before)
-            return snapshot_of(self._texts(commit), self._shares)
+            return replace(new.snapshot, version=commit)
 
     def history(self) -> History:
         """See `Store.history`. Asks the remote."""
@@ -160,19 +161,19 @@ class GitStore:
         except UnicodeDecodeError as error:
             raise StoreError(f"{self.where}: {path}: not UTF-8 text") from error
 
-    def _committed(self, parent: str, texts: Texts, record: Record) -> str:
+    def _committed(self, parent: str, new: Changed) -> str:
         """A commit with the new texts; nobody knows of it yet."""
         with tempfile.TemporaryDirectory(dir=self._lock.parent) as scratch:
             index = {"GIT_INDEX_FILE": str(Path(scratch) / "index")}
             self._git.run("read-tree", parent, environment=index)
-            for path, text in ((CONFIG_FILE, texts.config), (HISTORY_FILE, texts.history)):
+            for path, text in ((CONFIG_FILE, new.texts.config), (HISTORY_FILE, new.texts.history)):
                 blob = self._git.line("hash-object", "-w", "--stdin", given=text.encode())
                 entry = f"{self._mode(parent, path)},{blob},{path}"
                 self._git.run("update-index", "--add", "--cacheinfo", entry, environment=index)
             tree = self._git.run("write-tree", environment=index).decode().strip()
         commit = self._git.run(
             "commit-tree", tree, "-p", parent,
-            given=_message(record).encode(), environment=self._identity(),
+            given=_message(new.record).encode(), environment=self._identity(),
         )  # fmt: skip
         return commit.decode().strip()
 
@@ -230,5 +231,7 @@ class GitStore:
 
 
 def _message(record: Record) -> str:
-    names = ", ".join(record.flags) or "rollout"
-    return f"{record.event}: {names}\n\n{record.reason}\n\nBy: {record.who}\n"
+    moves = (f"{name}: {change.origin} -> {change.target}" for name, change in record.flags.items())
+    subject = f"{record.event.capitalize()} {', '.join(record.flags)}"
+    told = filter(None, [*moves, f"Reason: {record.reason}", f"By: {record.who}"])
+    return "\n".join([subject, "", *told, ""])

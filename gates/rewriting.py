@@ -21,6 +21,9 @@ from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 #: The key under which the flags stand.
 ROLLOUT: Final = "phase4_rollout"
 
+#: libyaml's where it is built in: it reads the same, ten times as fast.
+_Loader: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
 #: Lines are never folded: a folded line would be a change that nobody asked for.
 _WIDTH: Final = 1 << 20
 
@@ -42,11 +45,11 @@ def rewritten(text: str, flags: Mapping[str, Mapping[str, Any]], top: Mapping[st
         RewriteError: the text does not let itself be changed so, as with aliases that would
             change another flag too.
     """
-    wanted = _wanted(yaml.safe_load(text), flags, top)
+    wanted = _wanted(_loaded(text), flags, top)
     for attempt in (_by_pieces, _as_a_whole):
         try:
             new = attempt(text, flags, top)
-            if yaml.safe_load(new) == wanted:
+            if _loaded(new) == wanted:
                 return new
         except (YAMLError, yaml.YAMLError, _NoPieceError):
             continue
@@ -68,6 +71,11 @@ class _Piece:
     after: int
     column: int
     node: yaml.Node  #: the value
+
+
+def _loaded(text: str) -> dict[str, Any]:
+    data: dict[str, Any] = yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe loader
+    return data
 
 
 def _wanted(
@@ -120,7 +128,7 @@ def _edited(text: str, path: tuple[str, ...], value: Any) -> str:
 
 def _siblings(text: str, lines: list[str], path: tuple[str, ...]) -> dict[str, _Piece]:
     """The pieces among which the last key of a path stands, or would stand."""
-    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    node = yaml.compose(text, Loader=_Loader)
     if node is None:
         raise _NoPieceError
     pieces = _pieces(_Piece(0, _end_of_document(lines), 0, node), lines)
@@ -244,7 +252,7 @@ def _indents(text: str) -> tuple[int, int, int]:
     """Of mappings, of the items of sequences, and of their dashes: those of the first of each."""
     mapping, sequence, offset = 2, 4, 2
     found: set[type] = set()
-    for parent, node in _walk(yaml.compose(text, Loader=yaml.SafeLoader)):
+    for parent, node in _walk(yaml.compose(text, Loader=_Loader)):
         if type(node) in found or node.flow_style or not node.value:
             continue
         found.add(type(node))

@@ -43,6 +43,23 @@ class Texts:
     trouble: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """What a change comes to.
+
+    Attributes:
+        texts: after it.
+        line: what the history gets; empty for nothing.
+        record: with all that the store knows of the change.
+        snapshot: what the new texts say.
+    """
+
+    texts: Texts
+    line: str
+    record: Record
+    snapshot: Snapshot
+
+
 def shares_of(policy: Policy) -> dict[str, float]:
     """Every stage's share."""
     return {OFF: 0.0, **{name: stage.percentage for name, stage in policy.stages.items()}}
@@ -115,8 +132,8 @@ def changed(
     shares: Mapping[str, float],
     *,
     recorded: bool = True,
-) -> tuple[Texts, str]:
-    """The texts after a change, and what was appended to the history.
+) -> Changed:
+    """What a change makes of the texts.
 
     Args:
         texts: as they were when `before` was read.
@@ -145,10 +162,11 @@ def changed(
         text = rewritten(texts.config, flags, top)
     except RewriteError as error:
         raise StoreError(f"{texts.where}: {error}") from error
-    history = texts.history + line if recorded else texts.history
-    new_texts = replace(texts, config=text, history=history)
-    _check(snapshot_of(new_texts, shares), {**before.flags, **after}, texts.where)
-    return new_texts, line if recorded else ""
+    line = line if recorded else ""
+    new = replace(texts, config=text, history=texts.history + line)
+    snapshot = snapshot_of(new, shares)
+    _check(snapshot, {**before.flags, **after}, texts.where)
+    return Changed(new, line, complete, snapshot)
 
 
 def _as_recorded(name: str, standing: Standing, history: History) -> Standing:

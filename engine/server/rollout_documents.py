@@ -87,7 +87,7 @@ class DeliveredFlag(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     epoch: _Number | UnsetType = UNSET
     tombstones: list[str] | UnsetType = UNSET
     held: str | UnsetType | None = UNSET
-    approved: Stage | UnsetType | None = UNSET
+    approved: str | UnsetType | None = UNSET
     suspect: str | UnsetType | None = UNSET
     lifted: list[str] | UnsetType = UNSET
 

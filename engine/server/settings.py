@@ -14,7 +14,7 @@ from engine.core.lease import CANARY, FULL, WATCHED
 from engine.rollout_config import STAGE_PERCENTAGES
 
 #: Sections that a running engine takes over; the others are read once, at the start.
-LIVE_SECTIONS: Final = ("phase4_rollout", "generation", "rollout")
+LIVE_SECTIONS: Final = ("phase4_rollout", "generation", "history_head", "rollout")
 
 #: The keys of a flag that make up its share.
 _SHARE: Final = {"enabled", "rollout_percentage", "holdback_percentage"}
