@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from engine.core.flags import flag_set_name
 from gates.closing import Reading
-from gates.exposition import BAD_SQUARES, EPOCH, NEW_KEYS, RESTARTS, SHARE, STARTED, Scrape
+from gates.exposition import BAD_SQUARES, EPOCH, HELD, NEW_KEYS, RESTARTS, SHARE, STARTED, Scrape
 from gates.ledger import CONTROL, TREATMENT, Counts
 from gates.text import percent
 from gates.told import OUTCOMES, DoubtError, Told
@@ -67,9 +67,10 @@ def seen(minute: int, scrapes: Iterable[Scrape], asked: Asked) -> Seen:
         if other is not told:
             both = f"{other.scrape.target} and {scrape.target}"
             doubts.append(f"{told.engine} is told twice, as {both}")
-    readings = {}
+    readings, held = {}, False
     for engine, told in by_engine.items():
         readings[engine], doubt = _reading(minute, told, asked)
+        held |= not doubt and told.one(HELD, flag=asked.flag) == 1
         doubts += filter(None, [doubt])
     models = {told.build.get("model_sha256", "") for told in by_engine.values()}
     if len(models) > 1:
@@ -77,7 +78,7 @@ def seen(minute: int, scrapes: Iterable[Scrape], asked: Asked) -> Seen:
     return Seen(
         readings=readings,
         doubts=tuple(doubts),
-        held=any(told.held(asked.flag) for told in by_engine.values()),
+        held=held,
     )
 
 
@@ -111,6 +112,7 @@ def _check(minute: int, told: Told, asked: Asked) -> None:
     if abs(share - asked.share) > _ROUNDING:
         given, wanted = percent(share), percent(asked.share)
         raise DoubtError(f"{told.engine} serves {given} of {asked.flag}, not {wanted}")
+    told.one(HELD, flag=asked.flag)
     if told.edges != asked.edges:
         raise DoubtError(f"{told.engine} has other buckets than the ledger")
 

@@ -12,8 +12,13 @@ from itertools import pairwise
 from math import inf, isfinite
 from typing import Final
 
-from engine.core.flags import FLAGS, FlagSet
-from gates.exposition import BUILD, BUSIEST, DURATION, EARLY, HELD, REQUESTS, TTFT, Sample, Scrape
+from engine.core.flags import FLAGS, FlagSet, every_flag_set
+from gates.exposition import BUILD, BUSIEST, DURATION, EARLY, REQUESTS, TTFT, Sample, Scrape
+
+#: The flag set of every combination of flag labels, in the order of `FLAGS`.
+_SETS: Final[Mapping[tuple[str | None, ...], FlagSet]] = {
+    tuple("on" if flag in flags else "off" for flag in FLAGS): flags for flags in every_flag_set()
+}
 
 OUTCOMES: Final = ("ok", "failed", "cut", "shed", "rejected", "cancelled")
 
@@ -154,10 +159,10 @@ class Told:
         return histograms
 
     def _flags(self, sample: Sample) -> FlagSet:
-        labels = sample.labels
-        if any(labels.get(flag) not in {"on", "off"} for flag in FLAGS):
+        flags = _SETS.get(tuple(map(sample.labels.get, FLAGS)))
+        if flags is None:
             raise DoubtError(f"{self.engine} tells {sample.name} without the arms of every flag")
-        return frozenset(flag for flag in FLAGS if labels[flag] == "on")
+        return flags
 
     def _count(self, sample: Sample) -> int:
         value = sample.value
@@ -176,10 +181,6 @@ class Told:
         """Requests of the busy keys of an arm, by digest."""
         samples = (s for s in self.family(BUSIEST) if _about(s, flag, arm))
         return {sample.labels.get("key", ""): self._count(sample) for sample in samples}
-
-    def held(self, flag: str) -> bool:
-        """Whether a flag is on hold."""
-        return any(s.value == 1 and s.labels.get("flag") == flag for s in self.family(HELD))
 
     def total(self, name: str) -> int:
         """The sum of a counter over its labels.

@@ -103,9 +103,7 @@ class Engine:
             warm_seconds=config.ttft_pipeline.warm_seconds,
             shed_seconds=self.memory.shed_seconds,
         )
-        self.metrics = Metrics(
-            self._live(), self._build(engine_id), [slo.name for slo in config.qos.policies]
-        )
+        self.metrics = Metrics(self._live(), self._build(), [s.name for s in config.qos.policies])
         self.flow = FlowMetrics(
             self.metrics.registry,
             self.registry,
@@ -281,20 +279,20 @@ class Engine:
             replicas=self.runtime.replicas,
         )
 
-    def _build(self, engine_id: str) -> Build:
+    def _build(self) -> Build:
         return Build(
             version=__version__,
             commit=self.commit,
             model=self.model.name,
             model_sha256=self.model.sha256,
             config_sha256=self.settings.config.digest(),
-            engine=engine_id,
+            engine=self.engine_id,
         )
 
     def _show_flags(self) -> None:
         for name, state in self.states().items():
-            epoch = self.settings.config.phase4_rollout.flag(name).epoch
-            self.metrics.set_flag(name, percentage=state.percentage, epoch=epoch)
+            flag = self.settings.config.phase4_rollout.flag(name)
+            self.metrics.set_flag(name, state.percentage, flag.epoch, held=bool(flag.held))
 
 
 def _listener_failed(told: StreamEvent | Aggregate, error: Exception) -> None:

@@ -138,10 +138,11 @@ class Metrics:
             self._keys.ended(key, flags, ended.outcome, self._live.clocks.wall())
         self._recent.add(ended)
 
-    def set_flag(self, flag: str, *, percentage: float, epoch: int) -> None:
-        """Show what serves for a flag."""
+    def set_flag(self, flag: str, percentage: float, epoch: int, *, held: bool) -> None:
+        """Show what serves for a flag, and whether its rollout is on hold."""
         self._percentage.labels(flag).set(percentage)
         self._epoch.labels(flag).set(epoch)
+        self._held.labels(flag).set(held)
         self._keys.begin(flag, epoch)
 
     def reloaded(self, outcome: str) -> None:
@@ -188,6 +189,7 @@ class Metrics:
         started.set(self._live.clocks.wall())
         self._epoch = self._gauge("phase5_flag_epoch", "Epoch of a flag", ("flag",))
         self._percentage = self._gauge("phase5_flag_percentage", "Share that serves", ("flag",))
+        self._held = self._gauge("phase5_flag_held", "1 while its rollout is on hold", ("flag",))
         self._reloads = self._counter("phase5_reloads", "Configuration reloads", ("outcome",))
         for outcome in ("applied", "refused"):
             self._reloads.labels(outcome)

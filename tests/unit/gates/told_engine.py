@@ -69,7 +69,7 @@ class ToldEngine:
         build = Build("1", self.commit, "tiny", self.model, self.config, self.name)
         self.metrics = Metrics(live, build, [])
         for flag in FLAGS:
-            self.metrics.set_flag(flag, percentage=20.0, epoch=3)
+            self.metrics.set_flag(flag, 20.0, 3, held=False)
 
     def serve(
         self, flags: FlagSet, n: int, outcome: str = "ok", *, ttft: float = 0.1, key: str = "k"
