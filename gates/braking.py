@@ -37,7 +37,7 @@ class Braking:
     confirmed: dict[str, Confirmed] = field(default_factory=dict)  #: by URL, as they come
 
     async def tell(
-        self, urls: Iterable[str], *, ca: Path | None = None, seconds: float = PATIENCE
+        self, urls: Iterable[str], *, ca: Path | None = None, seconds: float
     ) -> dict[str, Confirmed | EngineError]:
         """Tell engines to brake; by URL, the confirmation, or why there is none."""
         async with clients(urls, ca=ca) as engines:

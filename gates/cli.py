@@ -23,7 +23,6 @@ __all__ = [
     "STATUS",
     "USAGE",
     "judge_folder",
-    "policy_beside",
     "refuse",
     "verify",
 ]

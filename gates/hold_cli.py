@@ -9,13 +9,13 @@ from typing import Any, Final
 
 from engine.config import ConfigError
 from gates.acting import who
-from gates.cli import policy_beside
 from gates.delivering import deliver, delivery_document, delivery_lines
 from gates.engine_views import EngineView
 from gates.engines import statuses
 from gates.exits import DONE, ERROR, USAGE, refuse, say, say_json
 from gates.fleet import Known, known_engines, remember
 from gates.history import Record
+from gates.policy import policy_beside
 from gates.stages import Event
 from gates.standing import Standing, candidate
 from gates.store import Snapshot, StoreError, open_store

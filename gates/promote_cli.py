@@ -9,7 +9,6 @@ from typing import Any
 
 from engine.config import ConfigError
 from gates.acting import who
-from gates.cli import policy_beside
 from gates.delivering import Deliveries, deliver, delivery_document, delivery_lines
 from gates.engine_views import EngineView
 from gates.engines import EngineError, statuses
@@ -18,6 +17,7 @@ from gates.exits import DONE, ERROR, USAGE, refuse, say, say_json, warn
 from gates.fleet import Known, known_engines, remember
 from gates.history import History, Record
 from gates.moving import Facts, Presented, PromotionRefusedError, Refusal, promoted
+from gates.policy import policy_beside
 from gates.recompute import recompute
 from gates.stages import FULL, Event, Policy
 from gates.standing import Standing

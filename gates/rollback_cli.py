@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from engine.core.flags import FLAGS
 from gates.acting import who
-from gates.braking import Braking, Confirmed
+from gates.braking import PATIENCE, Braking, Confirmed
 from gates.engine_views import EngineView
 from gates.engines import EngineError, statuses
 from gates.exits import DONE, ERROR, say, say_json
@@ -79,13 +79,13 @@ def rollback(order: Order, *, as_json: bool) -> int:
 async def _roll_back(order: Order) -> Done:
     known = known_engines(order.config, order.engines)
     braking = Braking(flags=order.flags, cause="manual", reason=order.reason)
-    telling = asyncio.create_task(braking.tell(known.urls, ca=known.ca))
+    telling = asyncio.create_task(braking.tell(known.urls, ca=known.ca, seconds=PATIENCE))
     await asyncio.wait({telling}, timeout=_STORE_AFTER)
     candidate = await _candidate(braking, known)
     written = await asyncio.to_thread(_write, order, braking, candidate)
     outcomes = await telling
     if written.lifted:
-        outcomes = await braking.tell(known.urls, ca=known.ca)
+        outcomes = await braking.tell(known.urls, ca=known.ca, seconds=PATIENCE)
     return Done(order=order, known=known, outcomes=outcomes, written=written)
 
 

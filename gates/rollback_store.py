@@ -7,9 +7,8 @@ from pathlib import Path
 
 from engine.config import ConfigError
 from engine.core.flags import FLAGS
-from gates.cli import policy_beside
 from gates.history import Record
-from gates.policy import load_policy
+from gates.policy import load_policy, policy_beside
 from gates.stages import Event, Policy
 from gates.standing import Cause, Standing
 from gates.store import Snapshot, StoreError, insist, open_store

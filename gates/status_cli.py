@@ -15,11 +15,11 @@ from rich.text import Text
 
 from engine.config import ConfigError, RolloutConfig
 from engine.core.flags import FLAGS
-from gates.cli import policy_beside
 from gates.engine_views import EngineView, FlagView
 from gates.engines import EngineError, statuses
 from gates.exits import DONE, ERROR, USAGE, refuse, say_json
 from gates.fleet import known_engines, remember
+from gates.policy import policy_beside
 from gates.stages import Policy
 from gates.status import Soak, Status, document, lease_left, problems_of, soak_of
 from gates.store import Store, StoreError, open_store

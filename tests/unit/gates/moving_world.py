@@ -17,7 +17,6 @@ from engine.config import load_config
 from gates.attempts import append_attempt
 from gates.cli import judge_folder
 from gates.evidence import Measurement, write_measurement
-from gates.file_store import FileStore
 from gates.store import Snapshot, open_store
 
 FLAG = "ttft_pipeline"
@@ -55,18 +54,15 @@ class World:
     def read(self) -> Snapshot:
         return open_store(self.config).read()
 
-    def verdict(self, folder: Path, **changes: Any) -> Path:
+    def verdict(self, folder: Path, **head: str) -> Path:
         """A folder judged just now, of what the engines serve; every flag into canary."""
-        for row in attempts(healthy()):
+        folder.mkdir(exist_ok=True)
+        for row in attempts(healthy(), **head):
             append_attempt(folder / "attempts.jsonl", row)
         for measured in healthy():
             write_measurement(folder / "evidence", self._of_engines(measured))
         judge_folder(folder, config=self.config)
-        path = folder / "verdict.json"
-        if changes:
-            document = {**json.loads(path.read_text("utf-8")), **changes}
-            path.write_text(json.dumps(document, sort_keys=True, indent=1) + "\n", "utf-8")
-        return path
+        return folder / "verdict.json"
 
     def _of_engines(self, measured: Measurement) -> Measurement:
         digest = load_config(self.config).digest()
@@ -94,8 +90,3 @@ def world(folder: Path, engines: Sequence[FakeEngine] = ()) -> Iterator[World]:
         found = World(folder / "runtime.yaml", [stack.enter_context(running(e)) for e in chosen])
         found.write()
         yield found
-
-
-def file_store(config: Path) -> FileStore:
-    """The store of a file, whatever it says of stores."""
-    return FileStore(config)
