@@ -8,6 +8,7 @@ from pytest_phase5.cli_options import ConfigPath
 
 #: As `gates.guarding.cli`, which is not loaded for `--help`.
 _POLL_SECONDS = 15.0
+_CLOSE_SECONDS = 90.0
 
 
 def watch(  # noqa: PLR0917 - one parameter an option
@@ -21,6 +22,10 @@ def watch(  # noqa: PLR0917 - one parameter an option
     poll_seconds: Annotated[
         float, typer.Option(min=0.1, help="Seconds between two looks.")
     ] = _POLL_SECONDS,
+    close_seconds: Annotated[
+        float,
+        typer.Option(min=1, max=90, help="A minute is judged so long after its end."),
+    ] = _CLOSE_SECONDS,
 ) -> None:
     """The guard: judges live traffic, rolls back by itself, renews the engines' leases."""
     from gates.guarding.cli import Options
@@ -33,6 +38,7 @@ def watch(  # noqa: PLR0917 - one parameter an option
         host=host,
         port=port,
         poll_seconds=poll_seconds,
+        close_seconds=close_seconds,
     )
     raise typer.Exit(guard(options))
 

@@ -28,6 +28,7 @@ from gates.guarding.loop import Guard
 from gates.guarding.metrics import GuardMetrics
 from gates.guarding.reading import Reading
 from gates.guarding.running import Watch, holdbacks, summary
+from gates.ledger import CLOSED_AFTER
 from gates.policy import policy_beside
 from gates.store import StoreError, open_store
 
@@ -51,6 +52,7 @@ class Options:
     host: str = "127.0.0.1"
     port: int = 0
     poll_seconds: float = POLL_SECONDS
+    close_seconds: float = CLOSED_AFTER
 
 
 def watch(options: Options) -> int:
@@ -115,6 +117,7 @@ def _built(config: Path, folder: Path, options: Options) -> Watch:
         guard=guard,
         evidence=evidence,
         poll_seconds=options.poll_seconds,
+        close_seconds=options.close_seconds,
         as_json=options.as_json,
     )
 

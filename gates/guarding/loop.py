@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import monotonic
 from typing import Any, Final
@@ -68,6 +68,7 @@ class Guard:
     leases: Mapping[str, float]
     once: bool = False  #: one look, which promises nothing about the time after it
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    sooner: timedelta = timedelta(0)  #: by how much minutes close sooner than they are made to
     complaints: dict[str, str] = field(default_factory=dict)
     opened: int = 0  #: rollbacks that were begun or taken over
     _engines: dict[str, EngineClient] = field(default_factory=dict)
@@ -79,7 +80,7 @@ class Guard:
         self._engines = {engine.url: engine for engine in engines}
         await self.reading.refresh()
         polled = await self._statuses(engines)
-        await self._extend(self.clock())
+        await self._extend()
         await self._judge(polled)
         situation, actions = await self._act(polled)
         now = self.clock()
@@ -113,8 +114,9 @@ class Guard:
             for url, answer in answers.items()
         )
 
-    async def _extend(self, now: datetime) -> None:
+    async def _extend(self) -> None:
         """Bring the ledgers up to date, in a thread; one that is slow goes on by itself."""
+        now = self.clock() + self.sooner
         if self._extending is None:
             live = self.situation(()).live
             self._extending = asyncio.create_task(asyncio.to_thread(self._read_minutes, live, now))

@@ -13,7 +13,7 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,11 +21,12 @@ from engine.config import ConfigError, load_config
 from gates.direct import Direct
 from gates.engines import EngineClient, ask_each, clients
 from gates.guarding.concerns import holds
-from gates.guarding.evidence import LEAD, Evidence, until_sample
+from gates.guarding.evidence import LEAD, Evidence, Sooner, until_sample
 from gates.guarding.folder import read_json, replace_json
 from gates.guarding.loop import Guard
 from gates.guarding.situation import Action, Situation, Tell
 from gates.guarding.telling import Telling, receivers
+from gates.ledger import CLOSED_AFTER
 from gates.live import Source
 from gates.prometheus import Access, Prometheus
 
@@ -48,6 +49,7 @@ class Watch:
     guard: Guard
     evidence: Evidence  #: of the guard
     poll_seconds: float
+    close_seconds: float = CLOSED_AFTER
     as_json: bool = False
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     _changed: int = 0
@@ -87,7 +89,11 @@ class Watch:
         ca = Path(rollout.ca) if rollout.ca else None
         evidence = self.evidence
         evidence.engines = len(rollout.engines)
-        evidence.sources = sources_of(rollout, evidence.direct)
+        sooner = CLOSED_AFTER - self.close_seconds
+        evidence.sources = [
+            Sooner(source, sooner) for source in sources_of(rollout, evidence.direct)
+        ]
+        self.guard.sooner = timedelta(seconds=sooner)
         self.guard.leases = rollout.lease_seconds.model_dump()
         telling = Telling(self.guard.reading.store.where, receivers(rollout.webhook))
         telling.load(read_json(self.guard.folder / TOLD_FILE))
