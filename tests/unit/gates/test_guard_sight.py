@@ -155,6 +155,7 @@ def stay(folder: Path, told: Iterable[Row], now: datetime) -> Decision:
     verdict = judge(POLICY, read_folder(folder), asked)
     assert {c.id for c in verdict.criteria} == {c.id for c in POLICY.armed}
     assert Outcome.PASS in {c.outcome for c in verdict.criteria}
+    assert not verdict.dry_run
     return verdict.verdict
 
 
