@@ -33,7 +33,7 @@ _TIP: Final = "refs/phase5/tip"
 _LOST: Final = "refs/phase5/lost"
 
 #: How long to wait for another process that uses the clone: its slowest command, and a margin.
-_LOCK_SECONDS: Final = 2 * SECONDS
+LOCK_SECONDS: Final = 2 * SECONDS
 
 
 class GitStore:
@@ -47,6 +47,7 @@ class GitStore:
         policy: Policy,
         *,
         seconds: float = SECONDS,
+        lock_seconds: float = LOCK_SECONDS,
     ) -> None:
         """Keep what is needed; nothing is fetched yet.
 
@@ -56,6 +57,7 @@ class GitStore:
             config: the configuration in use; the clone stands in `CONFIG.state` beside it.
             policy: says what the stages' shares are.
             seconds: how long a command of Git may take.
+            lock_seconds: how long to wait for another process that uses the clone.
 
         Raises:
             StoreError: a remote or branch that Git would take for an option.
@@ -67,6 +69,7 @@ class GitStore:
         self._branch = f"refs/heads/{branch}"
         self._shares = shares_of(policy)
         self._seconds = seconds
+        self._lock_seconds = lock_seconds
         folder = config.with_name(f"{config.name}.state")
         self._lock = folder / "store.lock"
         self._git = Repository(folder / "store.git")
@@ -101,7 +104,7 @@ class GitStore:
         """The clone to ourselves: commands of two processes would disturb each other."""
         try:
             self._lock.parent.mkdir(parents=True, exist_ok=True)
-            with locked(self._lock, _LOCK_SECONDS):
+            with locked(self._lock, self._lock_seconds):
                 self._git.prepare()
                 yield
         except LockHeldError as error:
