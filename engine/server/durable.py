@@ -10,12 +10,16 @@ _FULL_SYNC: Final[int | None] = getattr(fcntl, "F_FULLFSYNC", None)
 
 
 def write_new(path: Path, data: bytes) -> None:
-    """Write a file in place and make it durable. What is torn is there, and its name whole.
+    """Write a file in place and make it durable; one that says this already is only synced.
 
     Raises:
-        OSError: it may be missing, or torn.
+        OSError: it may be missing, or torn. Its name is never torn.
     """
-    _write(path, data)
+    if path.is_file() and path.read_bytes() == data:
+        with path.open("rb") as file:
+            _sync(file.fileno())
+    else:
+        _write(path, data)
     sync_folder(path.parent)
 
 

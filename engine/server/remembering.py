@@ -16,8 +16,9 @@ from engine.server.state import EngineState, StateError
 
 log = logging.getLogger("engine.server.rollout")
 
-#: A disk that takes longer is told of: whoever rolls back waits for 10 s at most.
-DURABLE_SECONDS: Final = 5.0
+#: A disk that takes longer is told of, while whoever rolls back still listens: the commands wait
+#: for an answer for 4 s, and ask again until 10 s are over.
+DURABLE_SECONDS: Final = 3.0
 
 #: Brakes by flag and id.
 _Brakes = Mapping[tuple[str, str], Brake]

@@ -116,7 +116,8 @@ class EngineRollout:
         for name in flags:
             if name not in self.brakes:
                 self.brakes[name] = self._draw(cause, reason)
-                self._remembering.brake(name, self.brakes[name])
+            # Also one that is known: that it is durable is answered for now, not for then.
+            self._remembering.brake(name, self.brakes[name])
         ids = {name: self.brakes[name].id for name in flags}
         self._needed = bool(self._unbraked(engine.settings))
         engine.serve()

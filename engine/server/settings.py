@@ -192,10 +192,12 @@ class Settings:
         return {name: state.rollout.flag(name).lifted for name in FLAGS}
 
     def _raises(self, state: State) -> bool:
-        asked = _states(self.config, state.rollout)
+        """Whether anybody may come in: by a share, by other keys, by the end of a brake."""
+        asked, ours = _states(self.config, state.rollout), self.config.phase4_rollout
         return any(
             asked[name].percentage > served.state.percentage
             or asked[name].salt != served.state.salt
+            or set(state.rollout.flag(name).lifted) - set(ours.flag(name).lifted)
             for name, served in self.served.items()
         )
 
