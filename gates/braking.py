@@ -1,14 +1,21 @@
-"""Telling engines to brake: at once, again until they confirm, and timed from our start."""
+"""Telling engines to brake: at once, again until they confirm, and timed from our start.
 
+A thread for each engine, and nothing that takes long to load: see `gates.plain_http`.
+"""
+
+import threading
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from engine.core.flags import FLAGS
+from gates import engine_views
+from gates.asking import LONGEST_REASON, EngineError
 from gates.engine_views import BrakeAnswer
-from gates.engines import EngineClient, EngineError, ask_each, clients
 from gates.lifetime import process_seconds
+from gates.plain_http import ask, persistently
 
 #: Seconds after which an engine that has not confirmed is reported; the guard goes on from there.
 PATIENCE: Final = 10.0
@@ -34,25 +41,53 @@ class Braking:
     flags: Sequence[str]  #: none: every flag
     cause: str
     reason: str
-    confirmed: dict[str, Confirmed] = field(default_factory=dict)  #: by URL, as they come
+    ca: Path | None = None
+    outcomes: dict[str, Confirmed | EngineError] = field(default_factory=dict)
+    _threads: list[threading.Thread] = field(default_factory=list)
 
-    async def tell(
-        self, urls: Iterable[str], *, ca: Path | None = None, seconds: float
-    ) -> dict[str, Confirmed | EngineError]:
-        """Tell engines to brake; by URL, the confirmation, or why there is none."""
-        async with clients(urls, ca=ca) as engines:
-            return await ask_each(engines, self._brake, seconds=seconds)
+    def tell(self, urls: Iterable[str], seconds: float) -> None:
+        """Begin to tell engines; each is told until it confirms, for so long at most."""
+        deadline = time.monotonic() + seconds
+        for url in urls:
+            waiting = EngineError(url, f"no answer within {seconds:g} s")
+            self.outcomes[url] = waiting
+            thread = threading.Thread(target=self._tell, args=(url, deadline), daemon=True)
+            self._threads.append(thread)
+            thread.start()
 
-    async def _brake(self, engine: EngineClient) -> Confirmed:
-        answer = await engine.rollback(self.flags or None, cause=self.cause, reason=self.reason)
-        _require_off(engine.url, answer, self.flags or FLAGS)
-        self.confirmed[engine.url] = Confirmed(seconds=process_seconds(), brakes=answer.brakes)
-        return self.confirmed[engine.url]
+    def wait(self, seconds: float) -> None:
+        """Until every engine has confirmed or was given up, or the time is over."""
+        deadline = time.monotonic() + seconds
+        for thread in self._threads:
+            thread.join(max(deadline - time.monotonic(), 0))
+
+    @property
+    def confirmed(self) -> dict[str, Confirmed]:
+        """Those that confirmed so far, by URL."""
+        found = dict(self.outcomes)
+        return {url: answer for url, answer in found.items() if isinstance(answer, Confirmed)}
+
+    def _tell(self, url: str, deadline: float) -> None:
+        try:
+            self.outcomes[url] = persistently(lambda s: self._brake(url, s), deadline)
+        except EngineError as error:
+            self.outcomes[url] = error
+
+    def _brake(self, url: str, seconds: float) -> Confirmed:
+        body = {
+            "flags": list(self.flags) or None,
+            "cause": self.cause,
+            "reason": self.reason[:LONGEST_REASON],
+        }
+        path = "/admin/rollback"
+        answer = ask(url, path, engine_views.brake_answer, seconds, body=body, ca=self.ca)
+        _require_off(url, answer, self.flags or FLAGS)
+        return Confirmed(seconds=process_seconds(), brakes=answer.brakes)
 
 
 def _require_off(url: str, answer: BrakeAnswer, flags: Iterable[str]) -> None:
     """An engine that says that it braked, and does not serve 0 %, has not confirmed."""
     for flag in flags:
-        view = answer.flags[flag]
-        if not (view.off and view.braked):
-            raise EngineError(url, f"still serves {flag} at {view.effective:g} %")
+        seen = answer.flags[flag]
+        if not (seen.off and seen.braked):
+            raise EngineError(url, f"still serves {flag} at {seen.effective:g} %")

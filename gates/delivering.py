@@ -12,7 +12,7 @@ from gates.fleet import Known
 from gates.store import Snapshot
 
 #: Seconds for it. The store has it already, so the guard brings it where this does not.
-PATIENCE: Final = 5.0
+PATIENCE: Final = 3.0
 
 Deliveries = Mapping[str, Delivery | EngineError]
 

@@ -5,51 +5,29 @@ have is a failure: absence is never success.
 """
 
 import asyncio
-import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import httpx
 
 from gates import engine_views
+from gates.asking import (
+    ATTEMPT_SECONDS,
+    LONGEST_REASON,
+    PASSING,
+    EngineError,
+    headers,
+    message_of,
+    pause_after,
+)
 from gates.engine_views import BrakeAnswer, Delivery, EngineView
 
+__all__ = ["EngineClient", "EngineError", "ask_each", "clients", "statuses"]
+
 Answer = TypeVar("Answer")
-
-#: The environment variable with the bearer token of the engines' admin routes.
-TOKEN_VARIABLE: Final = "PHASE5_ADMIN_TOKEN"  # noqa: S105 - a name, not a secret
-
-#: Seconds for one attempt: an engine on a busy machine answers within one or two, and of the
-#: ten that a rollback has there is time for a second attempt on a new connection.
-ATTEMPT_SECONDS: Final = 4.0
-
-#: Characters of a reason that an engine takes; a rollback must not fail for a long story.
-LONGEST_REASON: Final = 500
-
-#: Pauses between attempts, seconds; the last one repeats. Short, since a rollback waits.
-_PAUSES: Final = (0.05, 0.1, 0.2, 0.4)
-
-#: Answers of somebody who stands before the engine, or of one that is starting or overloaded.
-_PASSING: Final = frozenset({408, 429, 500, 502, 503, 504})
-
-#: What is quoted of an answer, in characters.
-_QUOTED: Final = 200
-
-
-class EngineError(Exception):
-    """An engine that did not answer as it must. One line, which names the engine.
-
-    `passing`: it may answer when it is asked again.
-    """
-
-    def __init__(self, url: str, reason: str, *, passing: bool = False) -> None:
-        super().__init__(f"{url}: {reason}")
-        self.url = url
-        self.reason = reason
-        self.passing = passing
 
 
 class EngineClient:
@@ -118,16 +96,16 @@ class EngineClient:
         deadline = time.monotonic() + seconds
         tries = 0
         while True:
+            tries += 1
             try:
                 async with asyncio.timeout(deadline - time.monotonic()):
                     return await call(self)
             except TimeoutError:
                 raise EngineError(self.url, f"no answer within {seconds:g} s") from None
             except EngineError as error:
-                pause = _PAUSES[min(tries, len(_PAUSES) - 1)]
+                pause = pause_after(tries)
                 if not error.passing or time.monotonic() + pause >= deadline:
                     raise
-            tries += 1
             await asyncio.sleep(pause)
 
     async def _ask(
@@ -152,8 +130,8 @@ class EngineClient:
             reason = f"{where}: {str(error) or type(error).__name__}"
             raise EngineError(self.url, reason, passing=True) from error
         if answer.status_code != httpx.codes.OK:
-            reason = f"{where}: {answer.status_code} {_message(answer)}"
-            raise EngineError(self.url, reason, passing=answer.status_code in _PASSING)
+            reason = f"{where}: {answer.status_code} {message_of(answer.text)}"
+            raise EngineError(self.url, reason, passing=answer.status_code in PASSING)
         return answer
 
 
@@ -167,11 +145,9 @@ async def clients(
         urls: their bases.
         ca: a PEM file of the authorities to trust; None trusts the usual ones.
     """
-    token = os.environ.get(TOKEN_VARIABLE)
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
     urls = tuple(urls)
     async with httpx.AsyncClient(
-        headers=headers,
+        headers=headers(),
         verify=_trust(urls, ca),
         timeout=ATTEMPT_SECONDS,
         trust_env=False,  # a brake must not depend on somebody's proxy
@@ -217,12 +193,3 @@ def _trust(urls: Sequence[str], ca: Path | None) -> Any:
     import ssl
 
     return ssl.create_default_context(cafile=str(ca))
-
-
-def _message(answer: httpx.Response) -> str:
-    """The message of an error as OpenAI's API has it, else the beginning of the text."""
-    try:
-        message = answer.json()["error"]["message"]
-    except (ValueError, KeyError, TypeError):
-        message = answer.text
-    return " ".join(str(message).split())[:_QUOTED]

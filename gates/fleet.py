@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from engine.core.flags import FLAGS
+
 ENGINES_FILE: Final = "engines.json"
 
 #: Where a project's configuration is looked for when none is named.
@@ -84,6 +86,19 @@ def remember(config: Path, urls: Sequence[str], ca: str | None) -> None:
     partial.replace(folder / ENGINES_FILE)
 
 
+def flag_names(given: Iterable[str]) -> tuple[str, ...]:
+    """Each flag that was named, once.
+
+    Raises:
+        ValueError: one of them is no flag; the message says what is allowed.
+    """
+    names = tuple(dict.fromkeys(given))
+    for name in names:
+        if name not in FLAGS:
+            raise ValueError(f"unknown flag {name!r}; allowed: {', '.join(FLAGS)}")
+    return names
+
+
 def base_url(text: str) -> str:
     """The base of an engine, without a slash at its end.
 
@@ -101,8 +116,9 @@ def _section(config: Path) -> tuple[dict[str, Any], str]:
     """Only YAML, not a valid configuration: a mistake elsewhere in it must not cost an engine."""
     import yaml
 
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        document = yaml.safe_load(config.read_text(encoding="utf-8"))
+        document = yaml.load(config.read_text(encoding="utf-8"), loader)  # noqa: S506 - safe ones
     except OSError as error:
         return {}, f"{config}: cannot be read: {error.strerror}"
     except (UnicodeDecodeError, yaml.YAMLError) as error:

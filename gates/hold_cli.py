@@ -22,7 +22,7 @@ from gates.store import Snapshot, StoreError, open_store
 from gates.transitions import RefusedError, moved
 
 #: Seconds in which engines say who they are and what brakes they have.
-_IDENTITY_SECONDS: Final = 3.0
+_IDENTITY_SECONDS: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

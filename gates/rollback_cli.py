@@ -4,19 +4,19 @@ It needs no verdict and no lock, no readable configuration, no history and no Gi
 written is named, and the engines are at 0 % all the same.
 """
 
-import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from engine.core.flags import FLAGS
-from gates.acting import who
+from gates.asking import EngineError
 from gates.braking import PATIENCE, Braking, Confirmed
 from gates.engine_views import EngineView
-from gates.engines import EngineError, statuses
 from gates.exits import DONE, ERROR, say, say_json
 from gates.fleet import Known, known_engines
 from gates.lifetime import process_seconds
+from gates.plain_http import view
 
 if TYPE_CHECKING:
     from gates.rollback_store import Written
@@ -67,8 +67,8 @@ class Done:
 def rollback(order: Order, *, as_json: bool) -> int:
     """Roll flags back; 0 when every engine confirmed 0 %, else 1."""
     if order.dry_run:
-        return asyncio.run(_rehearse(order, as_json=as_json))
-    done = asyncio.run(_roll_back(order))
+        return _rehearse(order, as_json=as_json)
+    done = _roll_back(order)
     if as_json:
         say_json(document(done))
     else:
@@ -76,26 +76,27 @@ def rollback(order: Order, *, as_json: bool) -> int:
     return DONE if done.confirmed else ERROR
 
 
-async def _roll_back(order: Order) -> Done:
+def _roll_back(order: Order) -> Done:
     known = known_engines(order.config, order.engines)
-    braking = Braking(flags=order.flags, cause="manual", reason=order.reason)
-    telling = asyncio.create_task(braking.tell(known.urls, ca=known.ca, seconds=PATIENCE))
-    await asyncio.wait({telling}, timeout=_STORE_AFTER)
-    candidate = await _candidate(braking, known)
-    written = await asyncio.to_thread(_write, order, braking, candidate)
-    outcomes = await telling
+    braking = Braking(flags=order.flags, cause="manual", reason=order.reason, ca=known.ca)
+    braking.tell(known.urls, PATIENCE)
+    braking.wait(_STORE_AFTER)
+    written = _write(order, braking)
+    braking.wait(PATIENCE)
     if written.lifted:
-        outcomes = await braking.tell(known.urls, ca=known.ca, seconds=PATIENCE)
-    return Done(order=order, known=known, outcomes=outcomes, written=written)
+        braking.tell(known.urls, PATIENCE)
+        braking.wait(PATIENCE)
+    return Done(order=order, known=known, outcomes=braking.outcomes, written=written)
 
 
-def _write(order: Order, braking: Braking, candidate: str) -> "Written":
+def _write(order: Order, braking: Braking) -> "Written":
     # It loads most of the package, which the engines need not wait for.
+    from gates.acting import who
     from gates.rollback_store import Change, write_rollback
     from gates.standing import Cause
 
     ids: dict[str, list[str]] = {}
-    for confirmed in tuple(braking.confirmed.values()):
+    for confirmed in braking.confirmed.values():
         for flag, brake in confirmed.brakes.items():
             ids.setdefault(flag, []).append(brake)
     change = Change(
@@ -103,38 +104,53 @@ def _write(order: Order, braking: Braking, candidate: str) -> "Written":
         cause=Cause.MANUAL,
         reason=order.reason,
         who=who(),
-        candidate=candidate,
+        candidate=_candidate(braking),
         brakes=ids,
     )
     return write_rollback(order.config, change)
 
 
-async def _candidate(braking: Braking, known: Known) -> str:
+def _candidate(braking: Braking) -> str:
     """What the engines ran; empty when they do not agree on it."""
     from gates.standing import candidate
 
-    views = await statuses(tuple(braking.confirmed), seconds=_IDENTITY_SECONDS, ca=known.ca)
+    views = _views(tuple(braking.confirmed), braking.ca).values()
     found = {
-        candidate(view.commit, view.config_sha256) if isinstance(view, EngineView) else ""
-        for view in views.values()
+        candidate(seen.commit, seen.config_sha256) if isinstance(seen, EngineView) else ""
+        for seen in views
     }
     return found.pop() if len(found) == 1 else ""
 
 
-async def _rehearse(order: Order, *, as_json: bool) -> int:
+def _views(urls: Iterable[str], ca: Path | None) -> dict[str, EngineView | EngineError]:
+    """Who engines are: one attempt each, all at once."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    def look(url: str) -> EngineView | EngineError:
+        try:
+            return view(url, _IDENTITY_SECONDS, ca)
+        except EngineError as error:
+            return error
+
+    urls = tuple(urls)
+    with ThreadPoolExecutor(max_workers=len(urls) or 1) as pool:
+        return dict(zip(urls, pool.map(look, urls), strict=True))
+
+
+def _rehearse(order: Order, *, as_json: bool) -> int:
     """Who would be told, and who would not hear it."""
     known = known_engines(order.config, order.engines)
-    views = await statuses(known.urls, seconds=_IDENTITY_SECONDS, ca=known.ca)
-    reached = bool(views) and all(isinstance(view, EngineView) for view in views.values())
+    views = _views(known.urls, known.ca)
+    reached = bool(views) and all(isinstance(seen, EngineView) for seen in views.values())
     if as_json:
-        engines = {url: _served(view, order) for url, view in views.items()}
+        engines = {url: _served(seen, order) for url, seen in views.items()}
         say_json({"dry_run": True, "reached": reached, "flags": _named(order), "engines": engines})
         return DONE if reached else ERROR
-    for url, view in views.items():
-        if isinstance(view, EngineError):
-            say(f"{url}  would not be reached: {view.reason}")
+    for url, seen in views.items():
+        if isinstance(seen, EngineError):
+            say(f"{url}  would not be reached: {seen.reason}")
         else:
-            shares = ", ".join(f"{f} {p:g} %" for f, p in _served(view, order).items())
+            shares = ", ".join(f"{f} {p:g} %" for f, p in _served(seen, order).items())
             say(f"{url}  would brake: {shares}")
     if not views:
         say(_NOBODY)
@@ -148,10 +164,10 @@ def _named(order: Order) -> list[str]:
     return list(order.flags or FLAGS)
 
 
-def _served(view: EngineView | EngineError, order: Order) -> dict[str, Any]:
-    if isinstance(view, EngineError):
-        return {"error": view.reason}
-    return {flag: view.flags[flag].effective for flag in _named(order)}
+def _served(seen: EngineView | EngineError, order: Order) -> dict[str, Any]:
+    if isinstance(seen, EngineError):
+        return {"error": seen.reason}
+    return {flag: seen.flags[flag].effective for flag in _named(order)}
 
 
 def document(done: Done) -> dict[str, Any]:

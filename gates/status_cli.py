@@ -85,7 +85,7 @@ def look(question: Question, policy: Policy, store: Store) -> Status:
 
 def _damage(store: Store) -> tuple[str, ...]:
     try:
-        return store.history().problems
+        return tuple(f"history: {problem}" for problem in store.history().problems)
     except StoreError as error:
         return (str(error),)
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pytest_phase5.cli_options import ConfigPath, Json, one_line, refuse
+from pytest_phase5.cli_options import ConfigPath, Json, one_line
 
 Flags = Annotated[
     list[str] | None, typer.Option("--flag", help="Only this flag; may be given several times.")
@@ -168,13 +168,10 @@ def _give(
 
 
 def _flags(names: Iterable[str] | None) -> tuple[str, ...]:
-    from engine.core.flags import FLAGS
+    from gates.fleet import flag_names
 
-    given = tuple(dict.fromkeys(names or ()))
-    for name in given:
-        if name not in FLAGS:
-            refuse(f"--flag: unknown flag {name!r}; allowed: {', '.join(FLAGS)}")
-    return given
+    with one_line(ValueError):
+        return flag_names(names or ())
 
 
 def _urls(given: Iterable[str] | None) -> tuple[str, ...]:

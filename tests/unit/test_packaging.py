@@ -67,7 +67,7 @@ def test_entry_points(wheel: ZipFile) -> None:
     parser = ConfigParser()
     parser.read_string(wheel.read(name).decode())
     assert dict(parser["pytest11"]) == {"phase5": "pytest_phase5.plugin"}
-    assert dict(parser["console_scripts"]) == {"phase5": "pytest_phase5.cli:main"}
+    assert dict(parser["console_scripts"]) == {"phase5": "pytest_phase5.main:main"}
 
 
 def test_the_version_stands_once(wheel: ZipFile) -> None:

@@ -20,7 +20,8 @@ from gates.evidence import Measurement, write_measurement
 from gates.store import Snapshot, open_store
 
 FLAG = "ttft_pipeline"
-PHASE5 = (sys.executable, "-P", "-m", "pytest_phase5.cli")
+#: The console script, as an operator calls it.
+PHASE5 = Path(sys.executable).with_name("phase5")
 COMMENTED = "# the operator's words\n"
 
 
@@ -71,7 +72,7 @@ class World:
 
     def command(self, *arguments: str) -> list[str]:
         """A command line on this configuration."""
-        return [*PHASE5, arguments[0], "--config", str(self.config), "--json", *arguments[1:]]
+        return [str(PHASE5), arguments[0], "--config", str(self.config), "--json", *arguments[1:]]
 
     def run(self, *arguments: str) -> tuple[int, Any]:
         """Its exit status and its one object."""

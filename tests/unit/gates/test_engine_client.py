@@ -9,6 +9,7 @@ from fake_engine import GARBAGE, HANG, RESET, FakeEngine, Fault, dead_url, runni
 
 from engine.core.flags import FLAGS
 from gates import engines
+from gates.asking import TOKEN_VARIABLE
 from gates.engine_views import EngineView
 from gates.engines import EngineClient, EngineError, ask_each, clients, statuses
 
@@ -127,11 +128,11 @@ def test_the_token_of_the_environment_is_shown(
     engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine.token = "s3cret"  # noqa: S105 - of a fake
-    monkeypatch.delenv(engines.TOKEN_VARIABLE, raising=False)
+    monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
     with pytest.raises(EngineError, match="401") as caught:
         ask(engine, status)
     assert "s3cret" not in str(caught.value)
-    monkeypatch.setenv(engines.TOKEN_VARIABLE, "s3cret")
+    monkeypatch.setenv(TOKEN_VARIABLE, "s3cret")
     assert ask(engine, status).ready
 
 

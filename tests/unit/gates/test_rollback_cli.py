@@ -226,7 +226,8 @@ def test_a_promotion_that_came_between_loses(
     assert all(FLAG in engine.brakes for engine in here.engines)
 
 
-def test_a_rehearsal_tells_nobody(here: World, roll: Any) -> None:
+def test_a_rehearsal_tells_nobody(here: World, roll: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rollback_cli, "_IDENTITY_SECONDS", 0.3)
     here.engine.shares = {FLAG: 1.0}
     text = here.config.read_text("utf-8")
     status, said = roll(dry_run=True)
