@@ -4,8 +4,9 @@ import asyncio
 import logging
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from time import monotonic
 from typing import Any, Final
 
 from gates.acting import who
@@ -55,6 +56,12 @@ class Deeds:
     policy: Policy
     store: Store
     journal: Journal
+    marks: dict[str, float] = field(default_factory=dict)
+    """When what happened first, on the steady clock: for a drill, which reads and clears them."""
+
+    def mark(self, what: str) -> None:
+        """Something happened now."""
+        self.marks.setdefault(what, monotonic())
 
     async def brake(
         self, actions: Sequence[Brake], engines: Mapping[str, EngineClient]
@@ -75,6 +82,8 @@ class Deeds:
             return str(error)
         self.journal.write(braked(action.pending, answer.brakes.values()))
         late = [f for f in action.flags if f not in answer.flags or not answer.flags[f].off]
+        if not late:
+            self.mark(f"braked:{action.url}")
         return f"{action.url}: still serves {', '.join(late)}" if late else ""
 
     def remember(self, action: Settle | Acknowledge | Close) -> None:

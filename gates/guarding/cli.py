@@ -14,23 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from engine.config import ConfigError, load_config
+from engine.config import ConfigError
 from gates.direct import Direct
 from gates.exits import DONE, ERROR, USAGE, refuse
 from gates.fleet import config_in_use, state_folder
-from gates.guarding.acting import Deeds
+from gates.guarding.building import built
 from gates.guarding.concerns import holds
 from gates.guarding.evidence import Evidence
 from gates.guarding.folder import BusyError, owned
-from gates.guarding.journal import Journal
-from gates.guarding.ledgers import Ledgers
-from gates.guarding.loop import Guard
-from gates.guarding.metrics import GuardMetrics
-from gates.guarding.reading import Reading
 from gates.guarding.running import Watch, holdbacks, summary
 from gates.ledger import CLOSED_AFTER
-from gates.policy import policy_beside
-from gates.store import StoreError, open_store
+from gates.store import StoreError
 
 #: Seconds between two polls: what Prometheus is usually scraped at, and the store pulled at.
 POLL_SECONDS: Final = 15.0
@@ -92,29 +86,14 @@ def _own(folder: Path, stack: ExitStack, *, waits: bool) -> None:
 
 
 def _built(config: Path, folder: Path, options: Options) -> Watch:
-    configuration, policy = load_config(config), policy_beside(config)
-    store = open_store(config, policy)
-    ledgers = Ledgers(folder, policy)
     direct = Direct()
-    evidence = Evidence(direct, (direct,), holdback=holdbacks(configuration))
-    guard = Guard(
-        folder=folder,
-        reading=Reading(store, folder),
-        evidence=evidence,
-        ledgers=ledgers,
-        deeds=Deeds(
-            policy=policy,
-            store=store,
-            journal=Journal.open(folder),
-        ),
-        metrics=GuardMetrics(),
-        leases=configuration.rollout.lease_seconds.model_dump(),
-        once=options.once,
-    )
+    evidence = Evidence(direct, (direct,))
+    parts = built(config, folder, evidence, once=options.once)
+    evidence.holdback = holdbacks(parts.configuration)
     return Watch(
         config=config,
-        rollout=configuration.rollout,
-        guard=guard,
+        rollout=parts.configuration.rollout,
+        guard=parts.guard,
         evidence=evidence,
         poll_seconds=options.poll_seconds,
         close_seconds=options.close_seconds,

@@ -151,6 +151,7 @@ class Guard:
         view = self.reading.view
         convicted = [s for s in found.sentences if s.flag not in leaving]
         if convicted and view is not None:
+            self.deeds.mark("convicted")
             await self._convict(convicted, polled, now)
 
     async def _convict(
@@ -173,12 +174,14 @@ class Guard:
             ours = [s for s in convicted if s.cause is cause]
             epochs = {s.flag: self.ledgers.watched[s.flag].header.epoch for s in ours}
             reason = "; ".join(dict.fromkeys(s.reason for s in ours))
-            self._open(rollback(epochs, cause, reason, now, verdict=sha256), views)
+            self.begin(rollback(epochs, cause, reason, now, verdict=sha256), views)
 
-    def _open(self, each: Pending, views: Sequence[EngineView]) -> None:
+    def begin(self, each: Pending, views: Sequence[EngineView]) -> None:
+        """Write a rollback down; the plan does the rest, at this poll and the next."""
         candidates = {flag: candidate_of(self.ledgers, flag, views) for flag in each.flags}
         each = replace(each, candidates=candidates)
         self.deeds.journal.write(opened(each))
+        self.deeds.mark("opened")
         self._begun[each.id] = monotonic()
         self.opened += 1
         for flag in each.flags:
@@ -209,7 +212,7 @@ class Guard:
             failed |= {_key(action) for action in brakes if action.url == url}
         for action in actions:
             if isinstance(action, TakeOver):
-                self._open(self._taken_over(action), views)
+                self.begin(self._taken_over(action), views)
             elif isinstance(action, Settle | Acknowledge):
                 self.deeds.remember(action)
             elif isinstance(action, Record) and not await self._record(action):
@@ -244,6 +247,7 @@ class Guard:
 
     def _close(self, action: Close) -> None:
         self.deeds.remember(action)
+        self.deeds.mark("closed")
         begun = self._begun.pop(action.pending, None)
         if begun is not None:
             self.metrics.seconds.observe(monotonic() - begun)

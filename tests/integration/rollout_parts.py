@@ -7,8 +7,9 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -170,6 +171,14 @@ def clone(folder: Path, bare: Path, config: str, policy: str, rollout: dict[str,
     return folder / "runtime.yaml"
 
 
+def eventually(condition: Callable[[], bool]) -> None:
+    """Wait for what needs whole UTC minutes: to begin, to end, and to be closed."""
+    deadline = time.monotonic() + 2 * PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "it never became so"
+        time.sleep(0.2)
+
+
 def phase5(*arguments: str) -> tuple[int, Any]:
     """A command with `--json`: its exit status, and what it said."""
     done = subprocess.run(
@@ -194,7 +203,7 @@ def shares(url: str) -> dict[str, float]:
     return {flag: each["effective"] for flag, each in status(url)["flags"].items()}
 
 
-def verdict_from_tests(
+def verdict_from_tests(  # noqa: PLR0917 - short calls read better in a story
     folder: Path,
     config: Path,
     stage: str,
