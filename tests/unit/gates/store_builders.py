@@ -82,25 +82,40 @@ def file_store(folder: Path, text: str = MINIMAL, **options: Any) -> FileStore:
     return FileStore(path, policy(), **options)
 
 
-def git(*arguments: str | Path) -> str:
+def git(*arguments: str | Path, given: str | None = None) -> str:
     """The output of a command of Git."""
     ours = ("-c", "user.name=operator", "-c", "user.email=operator@localhost")
     command = ["git", *ours, *map(str, arguments)]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    done = subprocess.run(command, check=True, capture_output=True, text=True, input=given)
+    return done.stdout.strip()
 
 
 def remote(folder: Path, text: str = MINIMAL) -> Path:
     """A bare repository with a configuration on its branch `main`."""
-    bare, work = folder / "remote.git", folder / "work"
-    git("init", "--quiet", "--bare", "--initial-branch=main", bare)
-    git("init", "--quiet", "--initial-branch=main", work)
-    config = work / CONFIG_FILE
-    config.parent.mkdir()
-    config.write_text(text, encoding="utf-8")
-    git("-C", work, "add", ".")
-    git("-C", work, "commit", "--quiet", "--message=start")
-    git("-C", work, "push", "--quiet", bare, "main")
+    bare = folder / "remote.git"
+    git("init", "--quiet", "--bare", "--template=", "--initial-branch=main", bare)
+    start = (
+        "commit refs/heads/main\ncommitter operator <operator@localhost> 0 +0000\n"
+        f"data 5\nstart\nM 100644 inline {CONFIG_FILE}\ndata {len(text.encode())}\n{text}\n"
+    )
+    git(f"--git-dir={bare}", "fast-import", "--quiet", given=start)
     return bare
+
+
+def clone(bare: Path) -> Path:
+    """A person's clone beside it, up to date."""
+    work = bare.with_name("work")
+    if not work.exists():
+        git("clone", "--quiet", "--template=", bare, work)
+    git("-C", work, "pull", "--quiet", "--ff-only")
+    return work
+
+
+def push(work: Path) -> None:
+    """Commit and push all that a person changed in a clone."""
+    git("-C", work, "add", "--all")
+    git("-C", work, "commit", "--quiet", "--message=by hand")
+    git("-C", work, "push", "--quiet")
 
 
 def git_store(bare: Path, place: Path, **options: Any) -> GitStore:

@@ -3,7 +3,20 @@ from pathlib import Path
 
 import pytest
 from gate_builders import policy
-from store_builders import GOVERNOR, HTTP2, MINIMAL, at, git, git_store, names, record, remote, step
+from store_builders import (
+    GOVERNOR,
+    HTTP2,
+    MINIMAL,
+    at,
+    clone,
+    git,
+    git_store,
+    names,
+    push,
+    record,
+    remote,
+    step,
+)
 
 from gates.durable import locked
 from gates.git import GitError, Repository, redacted
@@ -25,14 +38,12 @@ def _store(bare: Path, tmp_path: Path) -> Store:
     return git_store(bare, tmp_path / "one")
 
 
-def commit(work: Path, path: str, text: str) -> None:
+def commit(bare: Path, path: str, text: str) -> None:
     """A change of the branch that a person makes in a clone."""
-    git("-C", work, "pull", "--quiet", "--rebase", work.parent / "remote.git", "main")
+    work = clone(bare)
     (work / path).parent.mkdir(exist_ok=True)
     (work / path).write_text(text, encoding="utf-8")
-    git("-C", work, "add", ".")
-    git("-C", work, "commit", "--quiet", "--message=by hand")
-    git("-C", work, "push", "--quiet", work.parent / "remote.git", "main")
+    push(work)
 
 
 def test_a_change_is_one_commit_with_configuration_and_history(bare: Path, store: Store) -> None:
@@ -47,8 +58,8 @@ def test_a_change_is_one_commit_with_configuration_and_history(bare: Path, store
     assert store.history().problems == ()
 
 
-def test_operators_comments_and_other_files_stay(tmp_path: Path, bare: Path, store: Store) -> None:
-    commit(tmp_path / "work", "README.md", "ours")
+def test_operators_comments_and_other_files_stay(bare: Path, store: Store) -> None:
+    commit(bare, "README.md", "ours")
     step(store, Event.PROMOTE)
     text = git("-C", bare, "show", f"main:{CONFIG_FILE}")
     assert "rollout_percentage: 10 # Canary" in text.replace("  #", " #")
@@ -68,9 +79,9 @@ def test_of_two_clones_that_decided_on_one_commit_the_second_is_refused(
     assert len(store.history().records) == 1
 
 
-def test_an_edit_by_hand_in_between_is_a_conflict_too(tmp_path: Path, store: Store) -> None:
+def test_an_edit_by_hand_in_between_is_a_conflict_too(bare: Path, store: Store) -> None:
     seen = store.read()
-    commit(tmp_path / "work", CONFIG_FILE, MINIMAL.replace("sample_rate: 10", "sample_rate: 5"))
+    commit(bare, CONFIG_FILE, MINIMAL.replace("sample_rate: 10", "sample_rate: 5"))
     with pytest.raises(ConflictError, match="found generation 0"):
         step(store, Event.PROMOTE, before=seen)
     assert step(store, Event.PROMOTE).config.phase4_rollout.qos_monitoring.sample_rate == 5
@@ -152,35 +163,52 @@ def test_a_branch_that_was_rewritten_is_a_problem_until_it_is_whole_again(
     assert store.history().problems
 
 
-def test_a_history_that_was_cut_in_the_repository_is_found(tmp_path: Path, store: Store) -> None:
+def test_a_branch_that_was_put_back_in_between_is_a_conflict(bare: Path, store: Store) -> None:
+    """The push would be a plain advance, and bring back what somebody took away."""
+    start = store.read().version
+    seen = step(store, Event.PROMOTE)
+    git("-C", bare, "update-ref", "refs/heads/main", start)
+    with pytest.raises(ConflictError, match="decided on generation 1, found generation 0"):
+        step(store, Event.PROMOTE, before=seen)
+    assert git("-C", bare, "rev-parse", "main") == start
+
+
+def test_locks_of_commands_that_were_killed_do_not_stand_in_the_way(
+    tmp_path: Path, store: Store
+) -> None:
+    store.read()
+    clone = tmp_path / "one" / "runtime.yaml.state" / "store.git"
+    for name in ("refs/phase5/tip.lock", "packed-refs.lock", "config.lock"):
+        (clone / name).touch()
+    assert step(store, Event.PROMOTE).generation == 1
+
+
+def test_a_history_that_was_cut_in_the_repository_is_found(bare: Path, store: Store) -> None:
     step(store, Event.PROMOTE)
     step(store, Event.PROMOTE)
-    text = git("-C", tmp_path / "remote.git", "show", f"main:{HISTORY_FILE}")
-    commit(tmp_path / "work", HISTORY_FILE, text.splitlines()[0] + "\n")
+    text = git("-C", bare, "show", f"main:{HISTORY_FILE}")
+    commit(bare, HISTORY_FILE, text.splitlines()[0] + "\n")
     assert any("cut off" in problem for problem in store.history().problems)
     assert step(store, Event.ROLLBACK).flags[GOVERNOR].stage == OFF
 
 
-def test_a_file_that_is_a_link_in_the_repository_is_not_overwritten(
-    tmp_path: Path, store: Store
-) -> None:
-    work = tmp_path / "work"
-    commit(work, "config/real.yaml", MINIMAL)
-    (work / CONFIG_FILE).unlink()
-    (work / CONFIG_FILE).symlink_to("real.yaml")
-    git("-C", work, "add", ".")
-    git("-C", work, "commit", "--quiet", "--message=link")
-    git("-C", work, "push", "--quiet", tmp_path / "remote.git", "main")
-    with pytest.raises(StoreError):
-        step(store, Event.ROLLBACK)
+def test_a_history_that_is_a_link_gives_way_and_modes_stay(bare: Path, store: Store) -> None:
+    work = clone(bare)
+    (work / CONFIG_FILE).chmod(0o755)
+    (work / HISTORY_FILE).parent.mkdir()
+    (work / HISTORY_FILE).symlink_to("elsewhere")
+    push(work)
+    assert step(store, Event.ROLLBACK).flags[GOVERNOR].stage == OFF
+    modes = [line.split()[0] for line in git("-C", bare, "ls-tree", "-r", "main").splitlines()]
+    assert modes == ["100755", "100644"]
 
 
 def test_a_configuration_that_is_missing_in_the_repository_is_named(
-    tmp_path: Path, store: Store
+    bare: Path, store: Store
 ) -> None:
-    git("-C", tmp_path / "work", "rm", "--quiet", CONFIG_FILE)
-    git("-C", tmp_path / "work", "commit", "--quiet", "--message=gone")
-    git("-C", tmp_path / "work", "push", "--quiet", tmp_path / "remote.git", "main")
+    work = clone(bare)
+    (work / CONFIG_FILE).rename(work / "aside.yaml")
+    push(work)
     with pytest.raises(StoreError, match=CONFIG_FILE):
         store.read()
 
