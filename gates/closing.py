@@ -24,7 +24,7 @@ class Reading:
     config_sha256: str
     counts: tuple[Counts, ...]  #: one for each arm
     started: float = 0.0  #: seconds since 1970: with another start its counters began anew
-    crashes: int = 0  #: unplanned restarts and stalls of its runtime
+    crashes: int = 0  #: unplanned restarts and stalls of its runtime, and of itself
     cells: Mapping[str, tuple[int, int, int, int]] = field(default_factory=dict)
 
 

@@ -12,6 +12,7 @@ EARLY: Final = "phase5_early_cancels_total"
 TTFT: Final = "phase5_time_to_first_token_seconds_bucket"
 DURATION: Final = "phase5_request_duration_seconds_bucket"
 RESTARTS: Final = "phase5_runtime_restarts_total"
+UNCLEAN: Final = "phase5_unclean_starts_total"
 BUILD: Final = "phase5_build_info"
 EPOCH: Final = "phase5_flag_epoch"
 SHARE: Final = "phase5_flag_percentage"
@@ -22,8 +23,8 @@ BAD_SQUARES: Final = "phase5_bad_squares_total"
 BUSIEST: Final = "phase5_busiest_key_requests_total"
 
 SAMPLES: Final = (
-    *(REQUESTS, EARLY, TTFT, DURATION, RESTARTS, BUILD, EPOCH, SHARE, HELD, STARTED),
-    *(NEW_KEYS, BAD_SQUARES, BUSIEST),
+    *(REQUESTS, EARLY, TTFT, DURATION, RESTARTS, UNCLEAN, BUILD, EPOCH, SHARE),
+    *(HELD, STARTED, NEW_KEYS, BAD_SQUARES, BUSIEST),
 )
 
 

@@ -82,7 +82,7 @@ def rows_between(
         last -= 1
     if last < first:
         return
-    asked = _asked(header)
+    asked = asked_of(header)
     window: deque[Seen] = deque(maxlen=CRASH_MINUTES)  # what was seen before this edge
     # Crashes are counted since an engine was seen last. To look so far back at every minute, and
     # no further, makes a row the same wherever the first minute lies.
@@ -160,7 +160,8 @@ def header_for(edge: Edge, *, flag: str, epoch: int, stage: str, share: float) -
     )
 
 
-def _asked(header: Header) -> Asked:
+def asked_of(header: Header) -> Asked:
+    """What a ledger asks of engines."""
     return Asked(
         flag=header.flag,
         epoch=header.epoch,

@@ -100,7 +100,9 @@ def _header(source: Source, stay: Stay, minute: int) -> Header:
 
 
 def _moment(text: str | None) -> datetime:
-    moment = datetime.fromisoformat(text or "")
+    if not text:
+        raise ValueError("the store has none")
+    moment = datetime.fromisoformat(text)
     if moment.utcoffset() is None:
         raise ValueError(f"{text!r} has no zone")
     return moment

@@ -177,14 +177,12 @@ class Prometheus:
         """
         try:
             response = self._client.post(f"{self._url}/api/v1/{what}", data=dict(form))
-            body = response.json() if response.is_success or _is_json(response) else {}
         except httpx.HTTPError as error:
             raise self._failed(str(error) or type(error).__name__) from error
-        except ValueError as error:
-            raise self._failed(f"its answer is not JSON: {error}") from error
-        if not isinstance(body, dict) or body.get("status") != "success":
-            told = body.get("error", "") if isinstance(body, dict) else ""
-            raise self._failed(f"HTTP {response.status_code} {told}".strip())
+        body = _object(response)
+        if body.get("status") != "success":
+            told = body.get("error", "and no answer of a Prometheus")
+            raise self._failed(f"HTTP {response.status_code}, {told}")
         if body.get("warnings"):
             raise self._failed(f"its answer is not whole: {'; '.join(body['warnings'])}")
         self._failing_since = None
@@ -204,8 +202,13 @@ def _target(labels: Mapping[str, str]) -> str:
     return " ".join([instance, *(f"{name}={value}" for name, value in sorted(rest.items()))])
 
 
-def _is_json(response: httpx.Response) -> bool:
-    return str(response.headers.get("content-type", "")).startswith("application/json")
+def _object(response: httpx.Response) -> dict[str, Any]:
+    """A JSON object; empty where the answer is something else."""
+    try:
+        body = response.json()
+    except ValueError:
+        return {}
+    return body if isinstance(body, dict) else {}
 
 
 def _bearer(access: Access) -> dict[str, str]:

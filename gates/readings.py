@@ -6,7 +6,17 @@ from typing import Any, Final
 
 from engine.core.flags import flag_set_name
 from gates.closing import Reading
-from gates.exposition import BAD_SQUARES, EPOCH, HELD, NEW_KEYS, RESTARTS, SHARE, STARTED, Scrape
+from gates.exposition import (
+    BAD_SQUARES,
+    EPOCH,
+    HELD,
+    NEW_KEYS,
+    RESTARTS,
+    SHARE,
+    STARTED,
+    UNCLEAN,
+    Scrape,
+)
 from gates.ledger import CONTROL, TREATMENT, Counts
 from gates.text import percent
 from gates.told import OUTCOMES, DoubtError, Told
@@ -91,7 +101,8 @@ def _reading(minute: int, told: Told, asked: Asked) -> tuple[Reading, str]:
         counts=(),
     )
     try:
-        life = replace(life, started=told.one(STARTED), crashes=told.total(RESTARTS))
+        crashes = told.total(RESTARTS) + told.total(UNCLEAN)
+        life = replace(life, started=told.one(STARTED), crashes=crashes)
         _check(minute, told, asked)
         return _with_counts(life, told, asked.flag), ""
     except DoubtError as error:

@@ -187,6 +187,9 @@ class Metrics:
         # With another start, all counters began anew.
         started = self._gauge("phase5_start_time_seconds", "Start, since 1970", ())
         started.set(self._live.clocks.wall())
+        self.unclean_starts = self._counter(
+            "phase5_unclean_starts", "1 where the last life ended untold", ()
+        )
         self._epoch = self._gauge("phase5_flag_epoch", "Epoch of a flag", ("flag",))
         self._percentage = self._gauge("phase5_flag_percentage", "Share that serves", ("flag",))
         self._held = self._gauge("phase5_flag_held", "1 while its rollout is on hold", ("flag",))

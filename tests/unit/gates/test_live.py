@@ -119,6 +119,16 @@ def test_crashes_are_counted_in_their_minute() -> None:
     assert crashing(0, 2, 0) == [{}, {"e1": 2}, {}]
 
 
+def test_an_engine_that_comes_back_after_a_crash_of_its_own_tells_of_it() -> None:
+    engine = ToldEngine(restarts=5)
+    scrapes = {FIRST: [engine.scrape(FIRST)]}
+    engine.wall, engine.restarts = FIRST * 60.0 + 70, 0
+    engine.start()
+    engine.metrics.unclean_starts.inc()
+    scrapes[FIRST + 2] = [engine.scrape(FIRST + 2)]
+    assert [dict(row.crashes) for row in rows(Remembered(scrapes), 2)] == [{}, {"e1": 1}]
+
+
 def test_crashes_before_the_first_minute_are_not_its_own() -> None:
     engine = ToldEngine(restarts=7)
     assert [dict(row.crashes) for row in rows(told(1, engine), 1)] == [{}]

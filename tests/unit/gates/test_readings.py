@@ -112,6 +112,7 @@ def instead(pattern: str, value: str) -> Callable[[str], str]:
         (without("phase5_start_time_seconds"), "phase5_start_time_seconds 0 times, not once"),
         (without("phase5_flag_held.*ttft"), "e1 tells phase5_flag_held 0 times, not once"),
         (without("phase5_runtime_restarts_total"), "does not tell phase5_runtime_restarts_total"),
+        (without("phase5_unclean_starts_total"), "does not tell phase5_unclean_starts_total"),
         (instead("phase5_requests_total", "NaN"), "e1 tells nan for phase5_requests_total"),
         (instead("phase5_requests_total", "+Inf"), "e1 tells inf for phase5_requests_total"),
         (instead("phase5_requests_total", "-1"), "e1 tells -1.0 for phase5_requests_total"),
