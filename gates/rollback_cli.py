@@ -5,7 +5,7 @@ written is named, and the engines are at 0 % all the same.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -50,6 +50,7 @@ class Done:
     known: Known
     outcomes: Outcomes
     written: "Written"
+    left: dict[str, str]  #: engines that did not take the new state of the store, and why
 
     @property
     def confirmed(self) -> bool:
@@ -83,10 +84,11 @@ def _roll_back(order: Order) -> Done:
     braking.wait(_STORE_AFTER)
     written = _write(order, braking)
     braking.wait(PATIENCE)
+    left = _deliver(known, braking, written)
     if written.lifted:
         braking.tell(known.urls, PATIENCE)
         braking.wait(PATIENCE)
-    return Done(order=order, known=known, outcomes=braking.outcomes, written=written)
+    return Done(order=order, known=known, outcomes=braking.outcomes, written=written, left=left)
 
 
 def _write(order: Order, braking: Braking) -> "Written":
@@ -108,6 +110,17 @@ def _write(order: Order, braking: Braking) -> "Written":
         brakes=ids,
     )
     return write_rollback(order.config, change)
+
+
+def _deliver(known: Known, braking: Braking, written: "Written") -> dict[str, str]:
+    """Bring the store's state, beside which what a promotion in flight brings later is older."""
+    if written.after is None:
+        return {}
+    from gates.delivering import deliver, delivery_document
+
+    reached = replace(known, urls=tuple(braking.confirmed))
+    answers = delivery_document(deliver(reached, written.after))
+    return {url: answer["reason"] for url, answer in answers.items() if not answer["taken"]}
 
 
 def _candidate(braking: Braking) -> str:
@@ -177,10 +190,13 @@ def document(done: Done) -> dict[str, Any]:
         "confirmed": done.confirmed,
         "seconds": done.seconds,
         "flags": _named(done.order),
-        "engines": {url: _outcome(outcome) for url, outcome in done.outcomes.items()},
+        "engines": {
+            url: {**_outcome(outcome), "left_behind": done.left.get(url)}
+            for url, outcome in done.outcomes.items()
+        },
         "store": {
             "where": written.where,
-            "generation": written.generation,
+            "generation": written.after.generation if written.after else None,
             "flags": {f: {"from": a, "to": b} for f, (a, b) in written.flags.items()},
             "error": written.trouble or None,
             "unrecorded": written.unrecorded or None,
@@ -215,6 +231,8 @@ def _show(done: Done) -> None:
         say("run it again, or leave it to the guard: what confirmed stays at 0 %")
     for line in _store_lines(done.written):
         say(line)
+    for url, reason in done.left.items():
+        say(f"{url}  does not have the store's new state, the guard brings it: {reason}")
     if done.known.doubt:
         say(f"{done.known.doubt}; engines from --engine and from what was known last")
 
@@ -225,9 +243,8 @@ def _missing(done: Done) -> list[str]:
 
 def _store_lines(written: "Written") -> list[str]:
     lines = [f"{flag}: {origin} -> {target}" for flag, (origin, target) in written.flags.items()]
-    if written.generation is not None:
-        changed = "" if lines else ", nothing to change"
-        lines.append(f"store {written.where}: generation {written.generation}{changed}")
+    if written.after is not None:
+        lines.append(f"store {written.where}: generation {written.after.generation}")
     if written.unrecorded:
         lines.append(f"HISTORY NOT WRITTEN: {written.unrecorded}")
     if written.trouble:

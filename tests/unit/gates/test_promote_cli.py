@@ -214,11 +214,18 @@ def test_a_configuration_that_cannot_serve_is_a_usage_error(here: World, move: A
     assert move()[0] == 2
 
 
+@pytest.mark.parametrize(
+    "others", ["{}", "{qos_monitoring: {enabled: true, stage: canary, rollout_percentage: 1}}"]
+)
 def test_a_promotion_in_flight_loses_to_a_rollback(
-    here: World, move: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    here: World,
+    move: Any,
+    others: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Another flag is at canary; the rollback of all comes between the reading and the writing."""
-    here.write("{qos_monitoring: {enabled: true, rollout_percentage: 1, stage: canary}}")
+    """It comes between the reading and the writing, also where all flags are at off."""
+    here.write(others)
     ask = promote_cli.statuses
 
     async def with_rollback_behind(*arguments: Any, **named: Any) -> Any:
