@@ -1,7 +1,7 @@
 """The state machine as tables for the documentation; run as a script, it prints them."""
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from gates.stages import TABLE, Event, Move
 

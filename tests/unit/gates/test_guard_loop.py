@@ -3,35 +3,26 @@
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fake_engine import HANG, FakeEngine, running
-from live_builders import HEADER, counts
+from made_up_minutes import ENTERED, Clock, MadeUp, guard_on
 from memory_store import MemoryStore
 
 from engine.core.flags import FLAGS
 from gates.cli import verify
 from gates.engines import clients
-from gates.guarding.acting import Deeds
 from gates.guarding.concerns import holds
 from gates.guarding.folder import HEARTBEAT_FILE, VERDICTS, read_json
-from gates.guarding.journal import Journal
-from gates.guarding.ledgers import Ledgers
 from gates.guarding.loop import Guard
-from gates.guarding.metrics import GuardMetrics
-from gates.guarding.reading import Reading
 from gates.guarding.situation import Action, Situation
-from gates.ledger import CLOSED_AFTER, CONTROL, TREATMENT, Counts, Header, Row, minute_of
-from gates.live import SourceError
-from gates.policy import load_policy
 from gates.standing import Cause, Standing, candidate
 
 FLAG, OTHER = "ttft_pipeline", "http2_transport"
-ENTERED = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 CANDIDATE = candidate("abc", "def")
 
 
@@ -47,58 +38,6 @@ def standings(**stages: str) -> dict[str, Standing]:
         )
         for flag in FLAGS
     }
-
-
-@dataclass
-class MadeUp:
-    """Minutes of live traffic: healthy, but for the flags that are bad from some minute on."""
-
-    engines: tuple[str, ...] = ("e1", "e2")
-    bad: dict[str, int] = field(default_factory=dict)
-    lost: str = ""  #: why nothing is known
-    invalid: str = ""  #: why the minutes show nothing
-
-    def header(self, flag: str, standing: Standing, now: datetime) -> Header:
-        assert now.tzinfo
-        if self.lost:
-            raise SourceError(self.lost)
-        share = standing.percentage / 100
-        return replace(HEADER, flag=flag, epoch=standing.epoch, stage=standing.stage, share=share)
-
-    def rows(self, header: Header, first: int, last: int) -> Iterator[Row]:
-        if self.lost:
-            raise SourceError(self.lost)
-        for minute in range(first, last + 1):
-            yield Row(
-                minute=minute,
-                counts=() if self.invalid else self._counts(header, minute),
-                engines=self.engines,
-                commit="abc",
-                config_sha256="def",
-                invalid=self.invalid,
-            )
-
-    def _counts(self, header: Header, minute: int) -> tuple[Counts, ...]:
-        treated = round(6_000 * header.share)
-        faulty = minute >= self.bad.get(header.flag, minute + 1)
-        return (
-            counts(TREATMENT, treated, treated // 5 if faulty else 0),
-            counts(CONTROL, 6_000 - treated, 0),
-        )
-
-
-class Clock:
-    """A clock that stands still between two polls."""
-
-    def __init__(self) -> None:
-        self.now = ENTERED + timedelta(minutes=12)
-
-    def __call__(self) -> datetime:
-        return self.now
-
-    def closed_now(self) -> int:
-        """The last minute that is closed."""
-        return minute_of(self.now - timedelta(seconds=CLOSED_AFTER)) - 1
 
 
 @dataclass
@@ -139,30 +78,10 @@ class Scene:
     def again(self) -> None:
         """The guard is killed, and another one begins in its place."""
         self.guard.ledgers.close()
-        self.guard = guard(self.folder, self.store, self.evidence, self.clock)
+        self.guard = guard_on(self.folder, self.store, self.evidence, self.clock)
 
     def renewals(self) -> list[int]:
         return [engine.leases for engine in self.engines]
-
-
-def guard(folder: Path, store: MemoryStore, evidence: MadeUp, clock: Clock) -> Guard:
-    policy = load_policy()
-    ledgers = Ledgers(folder, policy)
-    folder.mkdir(exist_ok=True)
-    return Guard(
-        folder=folder,
-        reading=Reading(store, folder),
-        evidence=evidence,
-        ledgers=ledgers,
-        deeds=Deeds(
-            policy=policy,
-            store=store,
-            journal=Journal.open(folder),
-        ),
-        metrics=GuardMetrics(),
-        leases={"canary": 900.0, "early": 900.0, "mid": 1800.0},
-        clock=clock,
-    )
 
 
 @contextmanager
@@ -184,7 +103,9 @@ def scene(folder: Path, **stages: str) -> Iterator[Scene]:
             for name in ("e1", "e2")
         ]
         store, evidence, clock = MemoryStore(flags), MadeUp(), Clock()
-        yield Scene(folder, store, engines, evidence, clock, guard(folder, store, evidence, clock))
+        yield Scene(
+            folder, store, engines, evidence, clock, guard_on(folder, store, evidence, clock)
+        )
 
 
 @pytest.fixture
@@ -382,7 +303,7 @@ def test_a_new_guard_goes_on_behind_the_last_minute_and_counts_none_twice(story:
 
 def test_two_guards_on_one_store_roll_back_once(story: Begin, tmp_path: Path) -> None:
     it = story(**{FLAG: "early"})
-    other = guard(tmp_path / "other", it.store, it.evidence, it.clock)
+    other = guard_on(tmp_path / "other", it.store, it.evidence, it.clock)
     it.poll()
     it.evidence.bad = {FLAG: it.clock.closed_now() + 1}
     it.clock.now += timedelta(seconds=60)
