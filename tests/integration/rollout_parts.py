@@ -1,4 +1,4 @@
-"""The parts of a rollout as processes: engines, Prometheus, a Git store, the guard, and load."""
+"""The parts of a rollout as processes: engines, a Git store, the guard, and load."""
 
 import json
 import os
@@ -14,10 +14,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
-from served import PATIENCE, until
+from served import PATIENCE
 
 from gates.attempts import Attempt, Kind, append_attempt
 from gates.cli import judge_folder
@@ -29,17 +28,8 @@ from pytest_phase5.load.workload import Workload
 
 ROOT = Path(__file__).parents[2]
 PHASE5 = (sys.executable, "-P", "-m", "pytest_phase5.cli")
-#: Where `./dev test` unpacks Debian's package, when it is not installed.
-UNPACKED = ROOT / ".tools" / "prometheus" / "usr" / "bin"
 BRANCH = "rollout"
 SHORT = Workload(name="short", words=(3, 10), tokens=(4, 8))
-
-
-def program(name: str) -> str:
-    """A program of Prometheus's package; `./dev test` brings it."""
-    found = shutil.which(name) or shutil.which(name, path=str(UNPACKED))
-    assert found, f"{name} is missing: ./dev test installs it, or: sudo apt-get install prometheus"
-    return found
 
 
 @dataclass
@@ -86,52 +76,6 @@ def flawed(folder: Path, flag: str, broken: Path, config: str) -> Iterator[Runni
     serve = ["--model", "tiny", "--port", "0", "--config", str(folder / "runtime.yaml")]
     with started([*command, *serve], folder / "log") as engine:
         yield engine
-
-
-@contextmanager
-def prometheus(folder: Path, urls: list[str]) -> Iterator[str]:
-    """A real server that scrapes engines every five seconds; its base URL."""
-    folder.mkdir()
-    targets = [urlsplit(url).netloc for url in urls]
-    config = {
-        "global": {"scrape_interval": "5s"},
-        "scrape_configs": [{"job_name": "engines", "static_configs": [{"targets": targets}]}],
-    }
-    (folder / "prometheus.yml").write_text(json.dumps(config))
-    port = free_port()
-    command = [
-        program("prometheus"),
-        f"--config.file={folder / 'prometheus.yml'}",
-        f"--storage.tsdb.path={folder / 'data'}",
-        f"--web.listen-address=127.0.0.1:{port}",
-    ]
-    url = f"http://127.0.0.1:{port}"
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-    try:
-        until(lambda: answers(f"{url}/-/ready"))
-        yield url
-    finally:
-        process.terminate()
-        process.wait(PATIENCE)
-
-
-def free_port() -> int:
-    """A port that nobody listened on a moment ago: Prometheus takes no 0."""
-    import socket
-
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
-
-
-def answers(url: str) -> bool:
-    """Whether somebody answers 200 there."""
-    try:
-        return httpx.get(url, timeout=PATIENCE).status_code == 200
-    except httpx.HTTPError:
-        return False
 
 
 def git(*arguments: str, folder: Path) -> str:
@@ -309,7 +253,7 @@ def load(urls: list[str], folder: Path, rate: float) -> Iterator[Load]:
 
 @contextmanager
 def guard(config: Path, log: Path) -> Iterator[Running]:
-    """`phase5 watch` with its minutes closed early: scrapes are five seconds apart."""
+    """`phase5 watch` with its minutes closed early: scrapes are a second apart."""
     command = [*PHASE5, "watch", "--config", str(config)]
-    with started([*command, "--poll-seconds", "1", "--close-seconds", "6"], log) as running:
+    with started([*command, "--poll-seconds", "1", "--close-seconds", "3"], log) as running:
         yield running

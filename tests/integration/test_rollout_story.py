@@ -12,8 +12,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
+from monitored import prometheus
+from receiver import Receiver, receiving
 from rollout_parts import (
     Load,
     Running,
@@ -24,7 +27,6 @@ from rollout_parts import (
     guard,
     load,
     phase5,
-    prometheus,
     shares,
     status,
     verdict_from_tests,
@@ -70,6 +72,7 @@ class Story:
     guard: Running
     load: Load
     broken: Path
+    hook: Receiver
 
     @property
     def urls(self) -> list[str]:
@@ -84,6 +87,10 @@ class Story:
 
     def wait_for(self, flag: str, share: float) -> None:
         until(lambda: all(shares(url)[flag] == share for url in self.urls))
+
+    def told(self) -> list[str]:
+        """What the webhook got."""
+        return [body["text"] for body in [*self.hook.got.get("/hook", [])]]
 
     def ledger(self, flag: str) -> Path:
         epoch = self.read().flags[flag].epoch
@@ -105,16 +112,19 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
             for name in ("one", "two")
         ]
         urls = [engine.url for engine in engines]
-        server = stack.enter_context(prometheus(folder / "prometheus", urls))
+        targets = [urlsplit(url).netloc for url in urls]
+        server = stack.enter_context(prometheus(folder / "prometheus", targets))
+        hook = stack.enter_context(receiving())
         lease = dict.fromkeys(("canary", "early", "mid"), LEASE)
         rollout = {"engines": urls, "prometheus": server, "lease_seconds": lease}
+        rollout["webhook"] = f"{hook.url}/hook"
         section = f"rollout: {json.dumps(rollout)}\n"
         bare = bare_store(folder, CONFIG + section)
         config = clone(folder / "guards", bare, CONFIG, POLICY, rollout)
         other = clone(folder / "ci", bare, CONFIG, POLICY, rollout)
         pressing = stack.enter_context(load(urls, folder / "load", RATE))
         watching = stack.enter_context(guard(config, folder / "guard.log"))
-        yield Story(folder, engines, config, other, watching, pressing, broken)
+        yield Story(folder, engines, config, other, watching, pressing, broken, hook)
 
 
 def promoted(story: Story, verdict: Path, *flags: str) -> None:
@@ -176,6 +186,8 @@ def test_a_flag_that_breaks_goes_alone(story: Story) -> None:
     record = history.records[-1]
     assert (record.cause, list(record.flags)) == ("verdict", [GUILTY])
     assert "confidently worse than control" in record.reason
+
+    until(lambda: any(f"rollback of {GUILTY} (verdict)" in text for text in story.told()))
 
     # The verdict that justified it stands, for whoever asks.
     (verdict,) = (story.state / "verdicts").glob("*/verdict.json")
