@@ -1,6 +1,11 @@
 import os
 import stat
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 from store_builders import names
@@ -26,6 +31,46 @@ def test_the_owner_stays(tmp_path: Path) -> None:
     before = path.stat()
     replace_file(path, b"new")
     assert (path.stat().st_uid, path.stat().st_gid) == (before.st_uid, before.st_gid)
+
+
+@contextmanager
+def watched() -> Iterator[list[str]]:
+    """The calls of the system, by name, that what is inside makes."""
+    calls: list[str] = []
+
+    def watch(_: FrameType, event: str, function: Any) -> None:
+        if event == "c_call" and getattr(function, "__module__", "") in {"posix", "fcntl"}:
+            calls.append(function.__name__)
+
+    sys.setprofile(watch)
+    try:
+        yield calls
+    finally:
+        sys.setprofile(None)
+
+
+def test_bytes_are_on_the_disk_before_their_name_and_the_name_before_the_end(
+    tmp_path: Path,
+) -> None:
+    """A power cut in between leaves the old bytes under the name, or the new ones."""
+    path = tmp_path / "runtime.yaml"
+    path.write_text("old")
+    with watched() as calls:
+        replace_file(path, b"new")
+    order = [name for name in calls if name in {"write", "fsync", "fcntl", "replace", "rename"}]
+    assert [*dict.fromkeys(order)][:1] == ["write"]
+    assert order[1:] in (["fsync", "replace", "fsync"], ["fcntl", "replace", "fsync"])
+
+
+def test_what_was_appended_and_the_file_that_was_made_for_it_are_on_the_disk(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "rollout" / "history.jsonl"
+    with watched() as calls:
+        append_to_file(path, b"one\n")
+    order = [name for name in calls if name in {"write", "fsync", "fcntl"}]
+    assert order[0] == "write"
+    assert len(order) == 4  # the file, its folder, and the folder that this one was made in
 
 
 def test_links_are_followed_and_stay(tmp_path: Path) -> None:

@@ -1,6 +1,9 @@
 import json
 import os
+import resource
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -169,6 +172,53 @@ def test_a_rollback_that_was_not_recorded_shows_in_the_history(tmp_path: Path) -
     assert store.history().problems == (
         "behind generation 1, the store is at generation 2: a change was not recorded",
     )
+
+
+@contextmanager
+def files_at_most(size: int) -> Iterator[None]:
+    """A disk that is full, for files that would grow beyond a size."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_stops_a_promotion_but_no_rollback_and_leaves_everything_readable(
+    tmp_path: Path,
+) -> None:
+    store = file_store(tmp_path)
+    for event in (Event.HOLD, Event.RESUME, Event.PROMOTE):
+        step(store, event)
+    history = tmp_path / HISTORY_FILE
+    before = store.read()
+    with files_at_most(history.stat().st_size + 10):
+        with pytest.raises(StoreError, match=r"history.jsonl: cannot be written: File too large"):
+            step(store, Event.PROMOTE)
+        assert store.read() == before
+        after = step(store, Event.ROLLBACK)
+    assert "File too large" in after.unrecorded
+    assert store.read().flags[GOVERNOR].stage == OFF
+    assert [r.event for r in store.history().records] == ["hold", "resume", "promote"]
+    assert store.history().torn == (4,)
+    step(store, Event.CLEAR)
+    assert [r.event for r in store.history().records] == ["hold", "resume", "promote", "clear"]
+    assert store.history().problems == (
+        "behind generation 3, generation 5: a change was not recorded",
+    )
+
+
+def test_a_disk_that_is_full_for_the_file_itself_changes_nothing(tmp_path: Path) -> None:
+    text = MINIMAL + "# " + "long " * 1000 + "\n"
+    store = file_store(tmp_path, text)
+    before = store.read()
+    with files_at_most(4000), pytest.raises(StoreError, match=r"runtime.yaml: cannot be written"):
+        step(store, Event.ROLLBACK)
+    assert store.read() == before
+    assert [r.event for r in store.history().unfinished] == ["rollback"]
+    assert step(store, Event.ROLLBACK).flags[GOVERNOR].stage == OFF
+    assert store.history().problems == ()
 
 
 def test_a_damaged_history_takes_further_records_and_stays_damaged(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -318,6 +319,15 @@ def test_under_flags_nothing_is_kept_and_a_rollback_holds_while_the_engine_lives
     assert "--flags" in told["reason"]
     assert bench.post("/admin/lease", seconds=1).json() == {"expires_at": None}
     assert [path.name for path in tmp_path.iterdir()] == ["runtime.yaml"]
+
+
+def test_the_flags_page_names_only_metrics_that_are_there(make_bench: Any) -> None:
+    page = Path(__file__).parents[4] / "docs/phase5/configuration/feature-flags.md"
+    text = page.read_text(encoding="utf-8")
+    named = set(re.findall(r"^\| `(phase5_\w+)", text, re.MULTILINE))
+    served = make_bench().get("/metrics").text
+    assert len(named) == 8
+    assert [name for name in named if f"# TYPE {name} " not in served] == []
 
 
 # Deliveries.
