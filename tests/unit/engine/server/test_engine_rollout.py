@@ -268,6 +268,25 @@ def test_a_brake_that_cannot_be_kept_holds_in_memory_and_the_answer_says_so(
     assert {name: flag["brake"] for name, flag in machine.status()["flags"].items()} == brakes
 
 
+def test_of_brakes_that_do_not_fit_the_names_are_kept_where_they_can_be(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk often takes a name, and not what explains it."""
+    machine.start(yaml(3, 50))
+
+    def no_room(path: Path, _data: bytes) -> None:
+        path.touch()
+        full(path, b"")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(durable, "write_new", no_room)
+        assert machine.bench.post("/admin/rollback").status_code == 507
+    brakes = {name: flag["brake"] for name, flag in machine.status()["flags"].items()}
+    machine.start()
+    assert {name: flag["brake"] for name, flag in machine.status()["flags"].items()} == brakes
+    assert machine.flag()["cause"] == "unknown"
+
+
 def test_a_disk_that_does_not_answer_is_told_of_in_time(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
