@@ -1,18 +1,25 @@
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from told_engine import FIRST, HEADER, OFF, ON, ToldEngine
 
 from gates.exposition import Scrape
 from gates.ledger import CONTROL, TREATMENT, Row, Unit, row_line
+from gates.ledger_file import name_of, text_of
 from gates.ledger_fold import CRASH_MINUTES
+from gates.ledger_writer import LedgerWriter
 from gates.live import Edge, SourceError, best_rows, header_for, rows_between
+
+#: Each takes a tenth of a second.
+EXAMPLES = 300 if "PHASE5_FULL" in os.environ else 6
 
 LATER = datetime.fromtimestamp((FIRST + 10_000) * 60, UTC)
 
@@ -174,7 +181,7 @@ def _many() -> tuple[tuple[Scrape, ...], ...]:
     return tuple(edges)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(st.integers(0, 23), st.data())
 def test_the_same_minutes_give_the_same_bytes_however_they_are_asked_for(
     begin: int, data: st.DataObject
@@ -186,6 +193,30 @@ def test_the_same_minutes_give_the_same_bytes_however_they_are_asked_for(
     asked = replace(source, time=at)
     part = [row_line(r) for r in rows_between(asked, HEADER, FIRST + begin, FIRST + end)]
     assert part == [whole[minute] for minute in range(FIRST + begin, FIRST + end + 1)]
+
+
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(st.lists(st.tuples(st.booleans(), st.integers(1, 500)), min_size=1, max_size=4))
+def test_two_guards_that_look_whenever_they_like_write_one_ledger(
+    tmp_path: Path, looks: list[tuple[bool, int]]
+) -> None:
+    """A look comes so many seconds after the last, and may ask again for minutes that are there."""
+    source = Remembered(dict(enumerate(_many(), start=FIRST)))
+    folder, time = tmp_path / str(len(list(tmp_path.iterdir()))), (FIRST + 1) * 60.0
+    for asks_again, seconds in [*looks, (True, 10_000)]:
+        time += seconds
+        source.time = datetime.fromtimestamp(time, UTC)
+        writer = LedgerWriter(folder, HEADER)
+        known = FIRST - 1 if writer.last is None else writer.last
+        first = max(FIRST, known - 3 if asks_again else known + 1)
+        writer.append(rows_between(source, HEADER, first, FIRST + 23), source.time)
+        writer.close()
+    whole = rows_between(source, HEADER, FIRST, FIRST + 23)
+    assert (folder / name_of(HEADER.flag, 3)).read_text() == text_of(HEADER, whole)
 
 
 def test_a_held_flag_is_judged_and_does_not_soak() -> None:

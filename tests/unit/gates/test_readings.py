@@ -146,6 +146,15 @@ def test_an_engine_that_is_doubted_still_tells_how_long_it_lives() -> None:
     assert one(engine, epoch=9).lives["e1"].crashes == 2
 
 
+def test_a_text_parses_to_the_samples_that_were_told() -> None:
+    engine = served()
+    scrape = engine.scrape(FIRST)
+    told = {(s.name, *sorted(s.labels.items())): s.value for s in scrape.samples}
+    parsed = parse(engine.text(), "a:1")
+    assert {(s.name, *sorted(s.labels.items())): s.value for s in parsed} == told
+    assert len(parsed) == len(scrape.samples)
+
+
 def test_every_family_that_a_ledger_is_made_of_comes_from_the_engine() -> None:
     engine = served()
     for _ in range(60):

@@ -7,7 +7,7 @@ from engine.runtime.interface import Replica, ReplicaState
 from engine.server.metrics import DURATION_BUCKETS, TTFT_BUCKETS, Build, Live, Metrics
 from engine.server.parts import Clocks
 from engine.server.recent import Ended
-from gates.exposition import Scrape, parse
+from gates.exposition import Sample, Scrape, known
 from gates.ledger import Header, Unit
 
 FLAG = "ttft_pipeline"
@@ -92,6 +92,14 @@ class ToldEngine:
         return self.metrics.scrape().decode()
 
     def scrape(self, minute: int, *, age: float = 2.0, target: str | None = None) -> Scrape:
-        """As it is, told shortly before a minute's edge."""
-        target = target or f"{self.name}:8000"
-        return Scrape(target=target, at=minute * 60 - age, samples=parse(self.text(), target))
+        """As it is, told shortly before a minute's edge: what `text` parses to, made faster."""
+        samples = (
+            Sample(sample.name, sample.labels, float(sample.value))
+            for family in self.metrics.registry.collect()
+            for sample in family.samples
+        )
+        return Scrape(
+            target=target or f"{self.name}:8000",
+            at=minute * 60 - age,
+            samples=tuple(known(samples)),
+        )

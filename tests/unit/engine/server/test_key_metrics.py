@@ -1,4 +1,5 @@
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -6,6 +7,7 @@ import pytest
 from engine.core.flags import FLAGS
 from engine.server.admin import TOKEN_VARIABLE
 from engine.server.key_metrics import KeyMetrics
+from engine.server.parts import Clocks
 
 CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4}
 KEY = "customer-4711"
@@ -92,26 +94,49 @@ def test_without_a_token_nobody_can_guess_a_digest(monkeypatch: pytest.MonkeyPat
     assert one.isdisjoint(other)
 
 
-def test_cancels_before_the_first_token_are_told_apart(make_bench: Any, fake_runtime: Any) -> None:
-    async def cancelled(bench: Any, text: str | None) -> None:
-        uid = len(bench.runtime.submitted) + 1
-        async with bench.client() as client:
-            request = asyncio.create_task(
-                client.post("/v1/chat/completions", json={**CHAT, "stream": True})
-            )
-            async with asyncio.timeout(10):
-                while uid not in bench.runtime.live:  # noqa: ASYNC110 - has no event
-                    await asyncio.sleep(0)
-            if text:
-                bench.runtime.tell(uid, text)
-                while not bench.metric(FIRST_TOKENS):  # noqa: ASYNC110 - as above
-                    await asyncio.sleep(0)
-            bench.leave(0)
-            await asyncio.gather(request, return_exceptions=True)
+async def leaves(bench: Any, before: Callable[[int], Awaitable[None]]) -> None:
+    """A client whose stream runs, then something happens, then it leaves."""
+    uid = len(bench.runtime.submitted) + 1
+    async with bench.client() as client, asyncio.timeout(30):
+        asked = client.post("/v1/chat/completions", json={**CHAT, "stream": True})
+        request = asyncio.create_task(asked)
+        while uid not in bench.runtime.live:  # noqa: ASYNC110 - nothing announces it
+            await asyncio.sleep(0)
+        await before(uid)
+        bench.leave(0)
+        await asyncio.gather(request, return_exceptions=True)
 
+
+def test_cancels_before_the_first_token_are_told_apart(make_bench: Any, fake_runtime: Any) -> None:
     bench = make_bench(runtime=fake_runtime(held=True))
-    asyncio.run(cancelled(bench, None))
+
+    async def nothing(_: int) -> None:
+        pass
+
+    async def a_first_token(uid: int) -> None:
+        bench.runtime.tell(uid, "Paris")
+        while not bench.metric(FIRST_TOKENS):  # noqa: ASYNC110 - nothing announces it
+            await asyncio.sleep(0)
+
+    asyncio.run(leaves(bench, nothing))
     assert bench.metric("phase5_early_cancels_total") == 1
-    asyncio.run(cancelled(bench, "Paris"))
+    asyncio.run(leaves(bench, a_first_token))
     assert bench.metric("phase5_early_cancels_total") == 1
     assert bench.metric("phase5_requests_total", outcome="cancelled") == 2
+
+
+@pytest.mark.parametrize(("seconds", "slow"), [(0.5, 0), (0.6, 1)])
+def test_a_wait_over_the_limit_counts_however_it_ends_and_whatever_the_governor_aims_at(
+    make_bench: Any, fake_runtime: Any, seconds: float, slow: int
+) -> None:
+    now = 100.0
+    clocks = Clocks(now=lambda: now, wall=lambda: 1000.0)
+    yaml = "governor: {target_ttft_ms: 5000}\n"
+    bench = make_bench(yaml, runtime=fake_runtime(held=True), clocks=clocks)
+
+    async def time(_: int) -> None:
+        nonlocal now
+        now += seconds
+
+    asyncio.run(leaves(bench, time))
+    assert bench.metric(FIRST_TOKENS) == slow
