@@ -11,20 +11,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from served import PATIENCE, Served, serving
+from served import Served, serving
+from typer.testing import CliRunner
 
 from engine.config import load_config
 from gates.attempts import append_attempt
 from gates.cli import judge_folder
 from gates.evidence import Measurement, write_measurement
+from pytest_phase5.cli import app
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests/unit/gates"))
 
 from gate_builders import attempts, healthy  # noqa: E402 - found there
-from moving_world import FLAG, PHASE5  # noqa: E402 - as above
+from moving_world import FLAG  # noqa: E402 - as above
 
-BENCH = ROOT / "tests" / "performance" / "bench_rollback.py"
+BENCH = ROOT / "tests" / "performance" / "bench_rollback_command.py"
 RUNS = "20" if os.environ.get("PHASE5_FULL") else "2"
 
 
@@ -36,12 +38,9 @@ class Moves:
     config: Path
 
     def phase5(self, *arguments: str) -> tuple[int, Any]:
-        """A command's exit status and its one object."""
-        command = [str(PHASE5), *arguments, "--config", str(self.config), "--json"]
-        done = subprocess.run(
-            command, capture_output=True, text=True, check=False, timeout=PATIENCE
-        )
-        return done.returncode, json.loads(done.stdout)
+        """A command's exit status and its one object; here, where all of it is loaded."""
+        done = CliRunner().invoke(app, [*arguments, "--config", str(self.config), "--json"])
+        return done.exit_code, json.loads(done.stdout)
 
     def flag(self) -> dict[str, Any]:
         """The flag as the engine serves it."""

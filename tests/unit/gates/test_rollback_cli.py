@@ -248,3 +248,19 @@ def test_the_words_say_who_confirmed_and_when(
     assert "every engine at 0 % after" in out
     assert f"{FLAG}: canary -> off" in out
     assert all(url in out for url in here.urls)
+
+
+def test_what_the_engines_said_is_told_before_a_slow_store_is_waited_for(
+    here: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write = rollback_cli._write
+    told: list[str] = []
+
+    def slow(*arguments: Any) -> Any:
+        told.append(capsys.readouterr().out)
+        return write(*arguments)
+
+    monkeypatch.setattr(rollback_cli, "_write", slow)
+    assert rollback(Order(config=here.config), as_json=False) == 0
+    assert "every engine at 0 % after" in told[0]
+    assert "every engine" not in capsys.readouterr().out
