@@ -8,10 +8,6 @@ import typer
 
 from pytest_phase5.cli_options import ConfigPath, Json
 
-#: As `gates.guarding.cli`, which is not loaded for `--help`.
-_POLL_SECONDS = 15.0
-_CLOSE_SECONDS = 90.0
-
 
 def watch(  # noqa: PLR0917 - one parameter an option
     config: ConfigPath = None,
@@ -22,25 +18,25 @@ def watch(  # noqa: PLR0917 - one parameter an option
     host: Annotated[str, typer.Option(help="Where its own /metrics listens.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0 takes a free port, and prints it.")] = 0,
     poll_seconds: Annotated[
-        float, typer.Option(min=0.1, help="Seconds between two looks.")
-    ] = _POLL_SECONDS,
+        float | None, typer.Option(min=0.1, help="Seconds between two looks (default: 15).")
+    ] = None,
     close_seconds: Annotated[
-        float,
-        typer.Option(min=1, max=90, help="A minute is judged so long after its end."),
-    ] = _CLOSE_SECONDS,
+        float | None,
+        typer.Option(min=1, max=90, help="A minute is judged so long after its end (default: 90)."),
+    ] = None,
 ) -> None:
     """The guard: judges live traffic, rolls back by itself, renews the engines' leases."""
     from gates.guarding.cli import Options
     from gates.guarding.cli import watch as guard
 
+    given = {"poll_seconds": poll_seconds, "close_seconds": close_seconds}
     options = Options(
         config=config,
         once=once,
         as_json=json,
         host=host,
         port=port,
-        poll_seconds=poll_seconds,
-        close_seconds=close_seconds,
+        **{name: value for name, value in given.items() if value is not None},
     )
     raise typer.Exit(guard(options))
 

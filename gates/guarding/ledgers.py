@@ -15,6 +15,7 @@ from gates.guarding.sight import Sight
 from gates.ledger import CLOSED_AFTER, Header, LedgerError, Row, minute_of
 from gates.ledger_file import LEDGER_FOLDER, appendable, name_of, read
 from gates.ledger_writer import LedgerWriter
+from gates.live import SourceError
 from gates.live_fold import LiveFold
 from gates.live_judge import folded
 from gates.stages import Policy
@@ -121,12 +122,20 @@ class Ledgers:
         """Bring every ledger up to the last closed minute; the rows that each got.
 
         Raises:
-            SourceError: nothing is known of these minutes now, and may be known later.
+            SourceError: nothing is known now of some ledger's minutes, and may be known later.
+                The others are up to date.
         """
-        return {
-            flag: each.extend(rows_of(each.header, *due), now) if (due := each.due(now)) else ()
-            for flag, each in self.watched.items()
-        }
+        rows: dict[str, tuple[Row, ...]] = {}
+        failed: list[SourceError] = []
+        for flag, each in self.watched.items():
+            due = each.due(now)
+            try:
+                rows[flag] = each.extend(rows_of(each.header, *due), now) if due else ()
+            except SourceError as error:
+                failed.append(error)
+        if failed:
+            raise failed[0]
+        return rows
 
     def close(self) -> None:
         """Let go of all files."""

@@ -23,6 +23,7 @@ from gates.guarding.journal import opened
 from gates.guarding.judging import candidate_of, disagreements, judged, justified
 from gates.guarding.ledgers import Ledgers
 from gates.guarding.metrics import GuardMetrics
+from gates.guarding.noticing import Noticed
 from gates.guarding.plan import plan
 from gates.guarding.reading import Reading
 from gates.guarding.sight import Sentence
@@ -70,6 +71,7 @@ class Guard:
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     sooner: timedelta = timedelta(0)  #: by how much minutes close sooner than they are made to
     complaints: dict[str, str] = field(default_factory=dict)
+    noticed: Noticed = field(default_factory=Noticed)
     opened: int = 0  #: rollbacks that were begun or taken over
     _engines: dict[str, EngineClient] = field(default_factory=dict)
     _extending: "asyncio.Task[dict[str, tuple[Row, ...]]] | None" = None
@@ -80,6 +82,9 @@ class Guard:
         self._engines = {engine.url: engine for engine in engines}
         await self.reading.refresh()
         polled = await self._statuses(engines)
+        self.noticed.note(polled, self.clock())
+        if self._behind(polled):  # somebody wrote between the two looks
+            await self.reading.refresh()
         await self._extend()
         await self._judge(polled)
         situation, actions = await self._act(polled)
@@ -100,10 +105,15 @@ class Guard:
             trouble=tuple(trouble),
             pending=memory.pending,
             settled=memory.settled,
+            recent=frozenset() if self.once else self.noticed.recent(self.clock()),
             leases=self.leases,
             complaints=self.complaints,
         )
         return replace(situation, sights=self.ledgers.sights(situation.live))
+
+    def _behind(self, polled: tuple[Polled, ...]) -> bool:
+        known = self.reading.view.generation if self.reading.view else 0
+        return any(each.view.generation > known for each in polled if each.view is not None)
 
     async def _statuses(self, engines: tuple[EngineClient, ...]) -> tuple[Polled, ...]:
         answers = await ask_each(engines, lambda one: one.status(), seconds=STATUS_SECONDS)

@@ -47,8 +47,13 @@ def plan(situation: Situation, now: datetime) -> tuple[Action, ...]:
 
 
 def _taken_over(situation: Situation) -> Iterator[TakeOver]:
+    """What nobody else writes down."""
+    return _unknown(situation, situation.recent)
+
+
+def _unknown(situation: Situation, known: frozenset[str] = frozenset()) -> Iterator[TakeOver]:
     """Brakes that no rollback of ours explains, and that the store neither knows nor lifted."""
-    known = situation.settled | {b for each in situation.pending for b in each.brakes}
+    known |= situation.settled | {b for each in situation.pending for b in each.brakes}
     found: dict[Cause, list[tuple[str, str, str]]] = {}
     for polled, view in situation.views:
         for flag, served in view.flags.items():
@@ -151,7 +156,7 @@ def _delivered(situation: Situation) -> Iterator[Deliver]:
     waits = (
         bool(situation.trouble)
         or any(each.unacknowledged for each in situation.pending)
-        or any(_taken_over(situation))
+        or any(_unknown(situation))
     )
     for polled, view in situation.views:
         behind = view.generation < store.generation

@@ -71,6 +71,7 @@ class Situation:
     sights: Mapping[str, Sight] = field(default_factory=dict)
     pending: tuple[Pending, ...] = ()
     settled: frozenset[str] = frozenset()  #: brakes of rollbacks that the store knows about
+    recent: frozenset[str] = frozenset()  #: brakes that whoever set them may be writing down now
     leases: Mapping[str, float] = field(default_factory=dict)  #: seconds by stage
     complaints: Mapping[str, str] = field(default_factory=dict)  #: of the judge, by their key
 

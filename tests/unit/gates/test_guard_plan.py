@@ -210,6 +210,13 @@ def test_a_brake_that_the_store_does_not_know_is_taken_over() -> None:
     )
 
 
+def test_a_brake_that_somebody_may_be_writing_down_is_left_to_them() -> None:
+    engines = (polled(flags={FLAG: braked(served())}), polled(SECOND, generation=6))
+    given = situation(engines=engines, store=store(RAISE), recent=frozenset({"b1"}), sights={})
+    assert not of(TakeOver, given)
+    assert not of(Deliver, given)
+
+
 def test_brakes_of_different_causes_are_taken_over_apart() -> None:
     flags = {FLAG: standing(), OTHER: standing("early")}
     engines = (
