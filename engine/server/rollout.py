@@ -123,7 +123,7 @@ class EngineRollout:
         engine.serve()
         if cause is Cause.CRASH:
             engine.dispatcher.without(flags)
-        log.warning("rolled back (%s): %s: %s", cause, ", ".join(flags) or "none", reason)
+        log.warning("rolled back (%s): %s: %r", cause, ", ".join(flags) or "none", reason)
         await self._remembering.brakes_durable()
         return ids
 
