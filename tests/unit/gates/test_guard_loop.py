@@ -20,7 +20,10 @@ from gates.guarding.concerns import holds
 from gates.guarding.folder import HEARTBEAT_FILE, VERDICTS, read_json
 from gates.guarding.loop import Guard
 from gates.guarding.situation import Action, Situation
+from gates.ledger import Header, Row
+from gates.live import SourceError
 from gates.standing import Cause, Standing, candidate
+from gates.store import Snapshot
 
 FLAG, OTHER = "ttft_pipeline", "http2_transport"
 CANDIDATE = candidate("abc", "def")
@@ -321,3 +324,47 @@ def test_two_guards_on_one_store_roll_back_once(story: Begin, tmp_path: Path) ->
     for each in (it.guard, other):
         assert each.deeds.journal.memory.pending == ()
     other.ledgers.close()
+
+
+class Racing(MemoryStore):
+    """Somebody promotes right after the first look."""
+
+    promoted: bool = False
+
+    def read(self) -> Snapshot:
+        found = super().read()
+        if not self.promoted:
+            self.promoted = True
+            self.flags = standings(**{FLAG: "early"})
+            self.generation += 1
+        return found
+
+
+def test_a_promotion_between_two_looks_is_no_reason_to_call_anybody(story: Begin) -> None:
+    it = story()
+    racing = Racing(dict(it.store.flags))
+    it.guard.reading.store = racing
+    for engine in it.engines:
+        engine.generation = 8
+    _, actions = it.poll()
+    assert holds(actions) == ()
+    assert it.guard.reading.view is not None
+    assert it.guard.reading.view.generation == 8
+
+
+def test_a_flag_of_which_nothing_is_known_does_not_keep_the_others_waiting(story: Begin) -> None:
+    it = story(**{FLAG: "early", OTHER: "early"})
+    it.poll()
+    known, rows = it.evidence, it.evidence.rows
+
+    def half(header: Header, first: int, last: int) -> Iterator[Row]:
+        if header.flag == FLAG:
+            raise SourceError("prometheus: half of it")
+        return rows(header, first, last)
+
+    known.rows = half  # type: ignore[method-assign] # ill from now on
+    _, actions = it.poll(60)
+    assert any("half of it" in text for text in holds(actions))
+    last = {flag: each.writer.last for flag, each in it.guard.ledgers.watched.items()}
+    assert last[OTHER] == it.clock.closed_now()
+    assert last[FLAG] == it.clock.closed_now() - 1
