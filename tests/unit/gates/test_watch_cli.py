@@ -126,3 +126,16 @@ def test_it_runs_until_it_is_told_to_stop_and_has_metrics_of_its_own(
             it.send_signal(signal.SIGTERM)
         assert it.wait(PATIENCE) == 0
         assert "Traceback" not in it.stderr.read()
+
+
+def test_the_stores_engines_count_where_it_names_some(
+    tmp_path: Path, engine: FakeEngine, once: Once
+) -> None:
+    """Whoever watches a branch has a copy of its configuration, maybe an old one."""
+    config(tmp_path, engine)
+    own = tmp_path / "own" / "runtime.yaml"
+    own.parent.mkdir()
+    own.write_text(f"rollout: {{store: 'file:{tmp_path / 'runtime.yaml'}', engines: []}}\n")
+    code, said = once(own)
+    assert code == 0
+    assert list(said["engines"]) == [engine.url]
