@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from engine.config import Config, ConfigError
-from gates.cli import policy_beside
+from gates.policy import policy_beside
 from pytest_phase5.doctor import Finding, State
 from pytest_phase5.live import faults_of
 
