@@ -10,6 +10,7 @@ from typing import Any
 from engine.core.flags import FLAGS, flag_set_name, joined, parse_flag_set
 from gates.attempts import Attempt, Kind
 from gates.evidence import Check, EngineIdentity, Measurement
+from gates.journal import ChaosVerdict, Journal
 from gates.judge import Evidence, Request
 from gates.planned import PHASES
 from gates.policy import load_policy
@@ -28,6 +29,7 @@ SUBJECT = Subject(
     models={"tiny": "aa" * 32},
 )
 START, TRAFFIC, TIMING = "suite::test_starts", "suite::test_answers", "suite::test_pace"
+CHAOS = "suite::test_survives"
 
 
 @cache
@@ -145,9 +147,33 @@ def pace(pairs: int = 100, slower: float = 1.0, flag_set: str = "all") -> Measur
     return measurement(TIMING, criteria, flag_set, "off", samples=samples)
 
 
+def journal(experiment: str, **changes: Any) -> Journal:
+    """A fault that happened and was survived."""
+    fine = Journal(
+        experiment=experiment,
+        steady_before=True,
+        steady_after=True,
+        proven=True,
+        lost_streams=0,
+        verdict=ChaosVerdict.PASS,
+        recovery_seconds=1.0,
+        requested={"asked": 1},
+        read_back={"in force": 1},
+        measured={"seen": 1},
+    )
+    return replace(fine, **changes)
+
+
+def survives(flag_set: str = "all", **changes: Any) -> Measurement:
+    """What the door into canary asks to be broken, broken and survived."""
+    names = policy().criteria["chaos_recovery"].experiments
+    journals = tuple(journal(name, **changes) for name in names)
+    return measurement(CHAOS, ["chaos_recovery"], flag_set, journals=journals)
+
+
 def healthy() -> tuple[Measurement, ...]:
     """All that the door into canary asks for."""
-    return (*starts(), answers(), pace())
+    return (*starts(), answers(), pace(), survives())
 
 
 def planned(item: str, *criteria: str) -> Attempt:
