@@ -17,12 +17,16 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from engine.core.flags import FLAGS, FlagSet, FlagState
 from engine.qos_config import QosConfig, SloPolicy
-from engine.sections import Count, Percentage, Port, Positive, Section, Share
+from engine.rollout_config import FlagConfig, Rollout, RolloutConfig
+from engine.sections import Count, Port, Positive, Section, Share
 
 __all__ = [
     "Config",
     "ConfigError",
+    "FlagConfig",
     "QosConfig",
+    "Rollout",
+    "RolloutConfig",
     "Section",
     "SloPolicy",
     "YamlDocument",
@@ -39,63 +43,6 @@ _GIVEN_WIDTH: Final = 60
 
 class ConfigError(ValueError):
     """A configuration that cannot serve. The message is one line for each mistake."""
-
-
-class FlagConfig(Section):
-    """One flag of `phase4_rollout`: what is configured, and where its rollout stands.
-
-    `stage`, `entered_at`, `epoch` and `tombstones` are rollout state, written by the
-    rollout commands and not part of the configuration's digest.
-    """
-
-    enabled: bool = False
-    rollout_percentage: Percentage = 0
-    holdback_percentage: Percentage = 1
-    salt: str | None = None
-    stage: Literal["off", "canary", "early", "mid", "full"] | None = None
-    entered_at: str | None = None
-    epoch: Annotated[int, Field(ge=0)] = 0
-    tombstones: tuple[str, ...] = ()
-
-    @property
-    def percentage(self) -> float:
-        """The share that serves: 0 when disabled, else the share less the hold-back at full."""
-        if not self.enabled:
-            return 0.0
-        return min(self.rollout_percentage, 100 - self.holdback_percentage)
-
-
-class GovernorFlag(FlagConfig):
-    """The governor acts on whole blocks of time, so no stream is held back by default."""
-
-    holdback_percentage: Percentage = 0
-
-
-class QosFlag(FlagConfig):
-    """`sample_rate` N takes every Nth stream. Enabled without a percentage means all streams."""
-
-    sample_rate: Count = 1
-
-    @model_validator(mode="before")
-    @classmethod
-    def _all_streams_by_default(cls, given: Any) -> Any:
-        if isinstance(given, dict) and given.get("enabled") is True:
-            return {"rollout_percentage": 100, **given}
-        return given
-
-
-class Rollout(Section):
-    """`phase4_rollout`: the four flags."""
-
-    adaptive_governor: GovernorFlag = GovernorFlag()
-    http2_transport: FlagConfig = FlagConfig()
-    ttft_pipeline: FlagConfig = FlagConfig()
-    qos_monitoring: QosFlag = QosFlag()
-
-    def flag(self, name: str) -> FlagConfig:
-        """The configuration of one flag by its name."""
-        flag: FlagConfig = getattr(self, name)
-        return flag
 
 
 class SpeculationConfig(Section):
@@ -196,6 +143,7 @@ class Config(Section):
 
     phase4_rollout: Rollout = Rollout()
     generation: Annotated[int, Field(ge=0)] = 0
+    rollout: RolloutConfig = RolloutConfig()
     runtime: RuntimeConfig = RuntimeConfig()
     server: ServerConfig = ServerConfig()
     admission: AdmissionConfig = AdmissionConfig()
@@ -215,8 +163,11 @@ class Config(Section):
         return self
 
     def digest(self) -> str:
-        """SHA-256 of everything that is not rollout state: what a verdict binds to."""
-        document = self.model_dump(mode="json", exclude={"phase4_rollout", "generation"})
+        """SHA-256 of what the engine does: what a verdict binds to.
+
+        Without the rollout's state, which a verdict is to move, and without who moves it.
+        """
+        document = self.model_dump(mode="json", exclude={"phase4_rollout", "generation", "rollout"})
         return sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
     def flag_states(self) -> dict[str, FlagState]:

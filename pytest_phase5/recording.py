@@ -5,8 +5,6 @@ end of the call phase, also when the test failed, was skipped or xfailed inside.
 """
 
 import datetime as dt
-import os
-import platform
 import sys
 import uuid
 from collections.abc import Iterable, Iterator
@@ -240,8 +238,10 @@ def write_evidence(item: pytest.Item, criteria: Iterable[str]) -> list[Path]:
 
 
 def machine() -> str:
-    """The class of this machine: system, architecture, processor count."""
-    return f"{platform.system()}-{platform.machine()}-{os.cpu_count() or 0}cpu".lower()
+    """The class of this machine, as its engines tell theirs."""
+    from engine.server.machine import machine_class
+
+    return machine_class()
 
 
 def _renumbered(samples: "Iterable[Sample]", before: "list[Sample]") -> "Iterator[Sample]":

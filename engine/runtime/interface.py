@@ -91,6 +91,13 @@ class Streaming(Protocol):
     def resume(self, uid: int) -> None:
         """Let a paused stream go on behind its last token. Unknown ids are ignored."""
 
+    def simplify(self, uid: int) -> None:
+        """Let a stream go on behind its last token without what the TTFT pipeline does for it.
+
+        It gets a row of its own anew, of which nothing comes from a store. Unknown ids are
+        ignored.
+        """
+
     def warm(self, message: Warm, on_known: Callable[[int], None]) -> None:
         """A stream waits for its place: hold what is known of its prompt, read on when idle.
 

@@ -126,6 +126,11 @@ class Pool:
             stream.paused = False
             stream.home.replica.resume(uid)
 
+    def simplify(self, uid: int) -> None:
+        """Let a stream go on without the pipeline. Unknown ids are ignored."""
+        if (stream := self._streams.get(uid)) and stream.home:
+            stream.home.replica.simplify(uid)
+
     def evict(self, keep_bytes: int) -> None:
         """Shrink the prefix store of every process to this size."""
         for member in self._members.values():

@@ -135,6 +135,15 @@ class Roster:
         else:
             self._withdraw(stream)
 
+    def simplify(self, uid: int) -> None:
+        """Let a stream go on in a new stay, without what the TTFT pipeline does for it."""
+        if stream := self._streams.get(uid):
+            stream.request = msgspec.structs.replace(
+                stream.request, reuse_prefix=False, checkpoints=[], speculate=False
+            )
+            self._withdraw(stream)
+            self._place(stream)
+
     def hand_over(self) -> list[tuple[Submit, StreamListener]]:
         """Give every stream away, each to go on elsewhere behind its last token."""
         given = [(live.resumed(uid), live.listener) for uid, live in self._streams.items()]

@@ -117,6 +117,11 @@ class Supervisor:
         self._wake()
         self._roster.resume(uid)
 
+    def simplify(self, uid: int) -> None:
+        """Let a stream go on without the pipeline. Unknown ids are ignored."""
+        self._wake()
+        self._roster.simplify(uid)
+
     def warm(self, message: Warm, on_known: Callable[[int], None]) -> None:
         """A stream waits; passed over while the process is down or under suspicion."""
         if self.ready and self._child and not self._roster.investigating:

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from engine.server import admin, operations, views
+from engine.server import admin, administering, operations, views
 from engine.server.api import GenerateRoute
 from engine.server.connections import Connections
 from engine.server.engine import Engine
@@ -96,6 +96,9 @@ def _served(engine: Engine, keys: Keys) -> list[tuple[Operation, Endpoint]]:
         (operations.METRICS, views.metrics),
         (operations.OPENAPI, views.openapi),
         (operations.RELOAD, admin.reload),
+        (operations.ROLLBACK, administering.rollback),
+        (operations.ROLLOUT, administering.rollout),
+        (operations.LEASE, administering.lease),
         (operations.DRAIN, admin.drain),
     ]
 

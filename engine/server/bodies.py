@@ -6,10 +6,15 @@ given twice and the field that holds a number or text which cannot be.
 
 import json
 import math
+import re
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, TypeVar
+
+import msgspec
 
 from engine.server.errors import ApiError, bad_request
+
+Kind = TypeVar("Kind", bound=msgspec.Struct)
 
 #: The deepest request that we take has 4 levels: body, messages, message, part. The rest is
 #: for parameters that are only looked at to be refused.
@@ -46,6 +51,28 @@ def read_object(body: bytes) -> dict[str, Any]:
     for path, fault in _faults(document):
         raise bad_request(f"{path}: {fault}", path, "invalid_value")
     return document
+
+
+def converted(document: dict[str, Any], kind: type[Kind]) -> Kind:
+    """A body as the class that tells its fields.
+
+    Raises:
+        ApiError: 400 that names the field.
+    """
+    try:
+        return msgspec.convert(document, kind)
+    except msgspec.ValidationError as error:
+        raise _explained(str(error)) from None
+
+
+def _explained(message: str) -> ApiError:
+    """A validation message of msgspec as an error with its field, such as `messages[0].role`."""
+    text, _, path = message.partition(" - at `$")
+    field = path.removesuffix("`").lstrip(".")
+    named = re.search(r"(?:unknown field|missing required field) `(.+)`", text)
+    if named:
+        field = f"{field}.{named[1]}" if field else named[1]
+    return bad_request(f"{field}: {text}" if field else text, field or None, "invalid_value")
 
 
 def _not_json(reason: str) -> ApiError:

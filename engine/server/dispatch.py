@@ -5,7 +5,7 @@ decided.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from math import ceil
 from typing import Final
@@ -171,6 +171,20 @@ class Dispatcher:
         """End every live stream with an error."""
         for stream in self.streams.values():
             stream.post(error)
+
+    def without(self, flags: Iterable[str]) -> None:
+        """Let treated streams go on without these flags, as far as they matter once it runs.
+
+        The runtime knows of one. What the others did for a stream is done, or ends with their
+        share: admission, the connection, monitoring.
+        """
+        if TTFT_PIPELINE not in flags:
+            return
+        for stream in self.streams.values():
+            if TTFT_PIPELINE in stream.flags and not stream.plain:
+                stream.plain = True
+                self._runtime.forget(stream.uid)
+                self._runtime.simplify(stream.uid)
 
     async def idle(self) -> None:
         """Wait until no stream lives."""

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Final
 from engine import __version__
 from engine.core.admission import AdmissionQueue
 from engine.core.aggregates import Aggregate
-from engine.core.flags import FlagSet
+from engine.core.brakes import braked
+from engine.core.flags import FlagSet, FlagState
 from engine.core.registry import StreamEvent, StreamRegistry
 from engine.core.valve import Valve
 from engine.runtime.interface import Runtime
@@ -27,7 +28,10 @@ from engine.server.parts import Call, Clocks, Codec, Http2Port, Ports
 from engine.server.qos import QosIntegration
 from engine.server.reloading import Reloader
 from engine.server.requests import Job
+from engine.server.rollout import EngineRollout
+from engine.server.rollout_views import RolloutMetrics
 from engine.server.settings import Settings
+from engine.server.state import EngineState
 from engine.server.streams import ClientGone, Stream, Times
 
 if TYPE_CHECKING:
@@ -48,7 +52,7 @@ class Engine:
         runtime: started and stopped by the caller.
         codec: of the same model.
         commit: of the build, or `unknown`.
-        engine_id: names the engine in block assignments.
+        state: who the engine is, and what it remembers; its id names it in block assignments.
     """
 
     def __init__(
@@ -59,20 +63,22 @@ class Engine:
         runtime: Runtime,
         codec: Codec,
         commit: str,
-        engine_id: str,
+        state: EngineState,
         clocks: Clocks | None = None,
     ) -> None:
-        self.settings = settings
+        self.engine_id = engine_id = state.id
         self.model = model
         self.runtime = runtime
         self.codec = codec
         self.commit = commit
         self.clocks = clocks or Clocks()
+        self.rollout = EngineRollout(state, self.clocks)
+        self.settings = self.rollout.resume(settings)
         self.ports = Ports()
         self.http2_port: Http2Port | None = None  # comes after the application, which needs us
-        config = settings.config
+        config = self.settings.config
         self.connections = Connections(config.server.slow_reader_seconds, self.clocks.now)
-        self.features = Features(config, settings.states(), engine_id)
+        self.features = Features(config, self.states(), engine_id)
         self.registry = StreamRegistry(_listener_failed)
         self.memory = MemoryWatch(
             runtime,
@@ -120,6 +126,7 @@ class Engine:
         )
         self.metrics.registry.register(self.memory)
         self.metrics.registry.register(self.features.governance)
+        self.metrics.registry.register(RolloutMetrics(self))
         self.cleanup = Cleanup(
             dispatcher=self.dispatcher,
             registry=self.registry,
@@ -193,24 +200,17 @@ class Engine:
         """Count a request that ended, once, served or not; `streams` are its choices."""
         self._observing.ended(call, outcome, streams, reason)
 
-    # What changes while the engine runs.
+    def states(self) -> dict[str, FlagState]:
+        """What serves for each flag now, brakes included."""
+        return braked(self.settings.states(), self.rollout.brakes)
 
-    async def switch(self, new: Settings) -> None:
-        """Let another configuration serve, in one step; live streams keep their flags.
-
-        Raises:
-            ListenError: the second port cannot be had. Nothing has changed.
-        """
-        states = new.states()
-        http2 = wants_http2(states)
-        if self.http2_port is not None and http2:
-            await self.http2_port.open()  # first: if it fails, nothing has changed
-        with self.metrics.swap_seconds.time():
-            self.settings = new
-            self.features.serve(new.config, states)
-            if self.http2_port is not None and not http2:
-                self.http2_port.close()
-            self._show_flags()
+    def serve(self) -> None:
+        """Let what stands now serve: settings and brakes."""
+        states = self.states()
+        self.features.serve(self.settings.config, states)
+        if self.http2_port is not None and not wants_http2(states):
+            self.http2_port.close()
+        self._show_flags()
 
     def update_limit(self) -> None:
         """Bring the limit up to date: the least of the governor's or the file's, and the caps."""
@@ -289,7 +289,7 @@ class Engine:
         )
 
     def _show_flags(self) -> None:
-        for name, state in self.settings.states().items():
+        for name, state in self.states().items():
             epoch = self.settings.config.phase4_rollout.flag(name).epoch
             self.metrics.set_flag(name, percentage=state.percentage, epoch=epoch)
 

@@ -15,6 +15,7 @@ _TYPES: Final = {
     500: "server_error",
     503: "overloaded_error",
     504: "timeout_error",
+    507: "storage_error",
 }
 
 

@@ -1,6 +1,7 @@
-"""How much memory this machine gives us."""
+"""What this machine is, and how much memory it gives us."""
 
 import os
+import platform
 from pathlib import Path
 from typing import Final
 
@@ -9,6 +10,11 @@ from engine.runtime.groups import memory_limit, own_groups
 #: The part of it that runtime processes may hold. What is left serves the front end, the
 #: system and its file cache; on Apple's machines Metal recommends about as much.
 SHARE: Final = 0.75
+
+
+def machine_class() -> str:
+    """What measurements are comparable on: system, architecture, processor count."""
+    return f"{platform.system()}-{platform.machine()}-{os.cpu_count() or 0}cpu".lower()
 
 
 def process_budget(configured: int | None, processes: int) -> tuple[int, str]:

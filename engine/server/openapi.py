@@ -27,6 +27,7 @@ _MEANINGS: Final = {
     500: "A fault of the engine; other requests go on.",
     503: "No replica is ready, or the engine stops: come back after `Retry-After`.",
     504: "The deadline passed.",
+    507: "It holds in memory, but not across a restart: the state folder cannot be written.",
 }
 _HEADERS: Final = {401: "WWW-Authenticate", 429: "Retry-After", 503: "Retry-After"}
 
@@ -52,6 +53,7 @@ class Operation:
     Attributes:
         answer: class of the body of an answer that is no error; None for plain text.
         body: class of the request's body.
+        body_required: whether a request without one is wrong.
         events: class of each event, where the answer may be streamed.
         unready: the status of the same answer when the engine does not live or is not ready.
         errors: statuses that have the error object.
@@ -63,6 +65,7 @@ class Operation:
     summary: str
     answer: type[msgspec.Struct] | None
     body: type[msgspec.Struct] | None = None
+    body_required: bool = True
     events: type[msgspec.Struct] | None = None
     unready: int | None = None
     errors: tuple[int, ...] = ()
@@ -141,7 +144,8 @@ def _operation(operation: Operation, schemes: frozenset[str]) -> Schema:
         "responses": _responses(operation, schemes),
     }
     if operation.body is not None:
-        told["requestBody"] = {"required": True, "content": {_JSON: _content(operation.body)}}
+        content = {_JSON: _content(operation.body)}
+        told["requestBody"] = {"required": operation.body_required, "content": content}
     if operation.secured in schemes:
         told["security"] = [{operation.secured: []}]
     return told

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from engine.server import documents
+from engine.server import documents, rollout_documents
 from engine.server.openapi import OpenApi, Operation
 from engine.server.parameters import ChatRequest, CompletionRequest
 from engine.server.status import Status
@@ -70,6 +70,34 @@ RELOAD: Final = Operation(
     summary="Read the configuration again.",
     answer=documents.Reloaded,
     errors=(400, 401, 403),
+    secured="admin",
+)
+ROLLBACK: Final = Operation(
+    method="POST",
+    path="/admin/rollback",
+    summary="Brake flags: 0 % at once, durable before the answer.",
+    body=rollout_documents.RollbackRequest,
+    body_required=False,
+    answer=rollout_documents.RolledBack,
+    errors=(400, 401, 403, 507),
+    secured="admin",
+)
+ROLLOUT: Final = Operation(
+    method="POST",
+    path="/admin/rollout",
+    summary="Deliver a state of the rollout's store.",
+    body=rollout_documents.DeliverRequest,
+    answer=rollout_documents.Delivered,
+    errors=(400, 401, 403, 507),
+    secured="admin",
+)
+LEASE: Final = Operation(
+    method="POST",
+    path="/admin/lease",
+    summary="Renew the lease under which canary, early and mid are served.",
+    body=rollout_documents.LeaseRequest,
+    answer=rollout_documents.Leased,
+    errors=(400, 401, 403, 507),
     secured="admin",
 )
 DRAIN: Final = Operation(

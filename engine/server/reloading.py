@@ -2,20 +2,23 @@
 
 By a signal, by a request, or because the file changed: the new one is read and validated in a
 thread, then takes the place of the old one in one step of the event loop. What cannot serve
-changes nothing, and is told.
+changes nothing, and is told. The guard delivers the rollout's state in the same way.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from engine.config import ConfigError
-from engine.server.settings import Seen, look
+from engine.core.brakes import braked, standing
+from engine.server.features import wants_http2
+from engine.server.settings import Seen, Taken, delivered_state, look
 from engine.server.sockets import ListenError
+from engine.server.state import StateError
 
 if TYPE_CHECKING:
     from engine.server.engine import Engine
@@ -25,7 +28,7 @@ log = logging.getLogger("engine.server.reloading")
 #: How often the file is looked at.
 POLL_SECONDS: Final = 0.25
 
-Source = Literal["file", "request", "signal"]
+Source = Literal["file", "request", "signal", "lease"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +108,24 @@ class Reloader:
         with suppress(ConfigError, ListenError):
             await self.reload(source)
 
+    async def deliver(self, generation: int, flags: Mapping[str, Mapping[str, Any]]) -> Taken:
+        """Let a state of the store serve; keys that it does not give stay as they are.
+
+        Raises:
+            pydantic.ValidationError: a value that the configuration does not allow.
+            ListenError: the old state goes on serving.
+            StateError: it serves, but is not durable so far.
+        """
+        engine = self._engine
+        async with self._turn:
+            settings, rollbacks = engine.settings, engine.rollout.rollbacks
+            state = delivered_state(settings.config, generation, flags)
+            taken = settings.taking(state, engine.rollout.refusal(settings))
+            await self._switch(taken, rollbacks)
+            log.info("delivered: generation %d: %s", generation, taken.reason or "taken")
+            await engine.rollout.remember()
+            return taken
+
     async def watch(self) -> None:
         """Reload whenever the file changes. Runs until cancelled."""
         while True:
@@ -114,18 +135,38 @@ class Reloader:
 
     async def _swap(self, source: Source) -> list[str]:
         engine = self._engine
-        old = engine.settings.config.generation
-        new, waiting, given = await asyncio.to_thread(engine.settings.reread)
-        await engine.switch(new)
-        reason = None
-        if given < old:
-            reason = f"generation {given} is below {old}: only lower percentages were taken"
-            log.warning("%s: %s", new.path, reason)
-        self._tell(source, "applied", reason)
+        rollbacks, refusal = engine.rollout.rollbacks, engine.rollout.refusal(engine.settings)
+        taken = await asyncio.to_thread(engine.settings.reread, refusal)
+        await self._switch(taken, rollbacks)
+        new, waiting = taken.settings, list(taken.waiting)
+        if taken.reason is not None:
+            log.warning("%s: %s", new.path, taken.reason)
+        self._tell(source, "applied", taken.reason)
         log.info("reloaded %s at generation %d", new.path, new.config.generation)
         if waiting:
             log.warning("changed, but only a restart takes it over: %s", ", ".join(waiting))
+        with suppress(StateError):  # it serves; that it is not durable is logged and shown
+            await engine.rollout.remember()
         return waiting
+
+    async def _switch(self, taken: Taken, rollbacks: int) -> None:
+        """Let other settings serve, in one step.
+
+        They lift no brake if there has been a rollback since there were so many `rollbacks`:
+        whoever asked for it was told that the brake stands.
+
+        Raises:
+            ListenError: the second port cannot be had. Nothing has changed.
+        """
+        engine = self._engine
+        brakes = standing(engine.rollout.brakes, taken.lifted)
+        if engine.http2_port is not None and wants_http2(braked(taken.settings.states(), brakes)):
+            await engine.http2_port.open()  # first: if it fails, nothing has changed
+        with engine.metrics.swap_seconds.time():
+            engine.settings = taken.settings
+            lifted = taken.lifted if engine.rollout.rollbacks == rollbacks else {}
+            engine.rollout.enter(taken.settings, lifted)
+            engine.serve()
 
     def _tell(
         self, source: Source, outcome: Literal["applied", "refused"], reason: str | None

@@ -4,16 +4,13 @@ Every mistake names its field. A parameter that would change the answer and that
 engine does not have is refused; passing over it would answer a different question.
 """
 
-import re
 import struct
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any, Final, Protocol, TypeVar
 
-import msgspec
-
 from engine.runtime.messages import Sampling
-from engine.server.bodies import read_object
+from engine.server.bodies import converted, read_object
 from engine.server.errors import ApiError, bad_request
 from engine.server.parameters import ChatRequest, CompletionRequest
 from engine.server.text import TextError
@@ -112,11 +109,7 @@ def parse(body: bytes, kind: type[RequestT]) -> RequestT:
         ApiError: 400 that names the field, for invalid JSON, a wrong type or range, an
             unknown field, or a parameter that this engine does not have.
     """
-    document = read_object(body)
-    try:
-        return msgspec.convert(_supported(document), kind)
-    except msgspec.ValidationError as error:
-        raise _explained(str(error)) from None
+    return converted(_supported(read_object(body)), kind)
 
 
 def plan(
@@ -193,16 +186,6 @@ def _supported(document: dict[str, Any]) -> dict[str, Any]:
 def _same(given: object, neutral: object) -> bool:
     """Equal and of one type: to Python, 0 is False."""
     return type(given) is type(neutral) and given == neutral
-
-
-def _explained(message: str) -> ApiError:
-    """A validation message of msgspec as an error with its field, such as `messages[0].role`."""
-    text, _, path = message.partition(" - at `$")
-    field = path.removesuffix("`").lstrip(".")
-    named = re.search(r"(?:unknown field|missing required field) `(.+)`", text)
-    if named:
-        field = f"{field}.{named[1]}" if field else named[1]
-    return bad_request(f"{field}: {text}" if field else text, field or None, "invalid_value")
 
 
 def _prompt_tokens(

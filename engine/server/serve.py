@@ -5,6 +5,7 @@ of the front end is imported.
 """
 
 import asyncio
+import hashlib
 import logging
 import os
 import signal
@@ -24,8 +25,8 @@ from engine.runtime.interface import Runtime, RuntimeStartError
 from engine.runtime.models import ModelError
 from engine.server import logs
 from engine.server.options import Plan, ServeOptions, UsageError, resolve
-from engine.server.settings import engine_id
 from engine.server.sockets import ListenError, bind
+from engine.server.state import EngineState, NoState, claim
 
 if TYPE_CHECKING:
     from engine.server.engine import Engine
@@ -99,8 +100,10 @@ async def _serve(plan: Plan, starting: _Starting) -> int:
     sock = bind(plan.host, plan.port)
     begun = asyncio.create_task(runtime.start())
     front = None
+    state: EngineState | None = None
     try:
-        engine = await asyncio.to_thread(_make_engine, plan, runtime, sock.getsockname()[1])
+        state = await asyncio.to_thread(_remembered, plan, sock.getsockname()[1])
+        engine = await asyncio.to_thread(_make_engine, plan, runtime, state)
         front = _Front(engine, plan, sock)
         await front.open_second()
         if not await stop.unless(begun):
@@ -120,6 +123,8 @@ async def _serve(plan: Plan, starting: _Starting) -> int:
             sock.close()
         else:
             await front.stop()
+        if state is not None:
+            state.close()
         await runtime.stop()
 
 
@@ -180,6 +185,7 @@ class _Front:
             asyncio.create_task(engine.watch_slos(), name="the SLO watch"),
             asyncio.create_task(engine.watch_memory(), name="the memory watch"),
             asyncio.create_task(engine.reloads.watch(), name="the configuration watch"),
+            asyncio.create_task(engine.rollout.watch(engine), name="the lease watch"),
         ]
         self._reloads: set[asyncio.Task[None]] = set()
         engine.ports.http = self._first.url
@@ -236,7 +242,16 @@ class _Front:
                 log.warning("%s: connections outlived the stop", listener.url)
 
 
-def _make_engine(plan: Plan, runtime: Runtime, port: int) -> "Engine":
+def _remembered(plan: Plan, port: int) -> EngineState:
+    """Who this engine is, and what it must not forget. `--flags` stands above all of it."""
+    path = plan.settings.path
+    if plan.settings.forced is None:
+        return claim(path, port)
+    who = hashlib.blake2b(f"{path.resolve()}:{port}".encode(), digest_size=8)
+    return NoState(who.hexdigest())
+
+
+def _make_engine(plan: Plan, runtime: Runtime, state: EngineState) -> "Engine":
     """Import and build the front end, in a thread beside the starting runtime."""
     from engine.server import app, listeners  # noqa: F401 - imported here to save time later
     from engine.server.engine import Engine
@@ -254,7 +269,7 @@ def _make_engine(plan: Plan, runtime: Runtime, port: int) -> "Engine":
         runtime=runtime,
         codec=codec,
         commit=_commit(),
-        engine_id=engine_id(plan.settings.path, port),
+        state=state,
     )
 
 

@@ -7,20 +7,11 @@ import msgspec
 from msgspec import Struct
 
 from engine import __version__
-from engine.core.flags import FLAGS
 from engine.server.engine import Engine
+from engine.server.machine import machine_class
 from engine.server.reloading import Outcome
-
-
-class FlagStatus(Struct, frozen=True, kw_only=True):
-    """One flag: what is configured, and what serves."""
-
-    enabled: bool
-    percentage: float
-    effective: float
-    stage: str
-    epoch: int
-    braked: bool
+from engine.server.rollout_documents import FlagStatus, LeaseStatus, StateStatus
+from engine.server.rollout_views import flag_statuses
 
 
 class ModelStatus(Struct, frozen=True, kw_only=True):
@@ -83,6 +74,8 @@ class Status(Struct, frozen=True, kw_only=True):
     """The answer of `GET /v1/status`. Its keys are a contract: see the design, section 4."""
 
     ready: bool
+    engine_id: str
+    machine: str
     generation: int
     flags: dict[str, FlagStatus]
     model: ModelStatus
@@ -97,6 +90,8 @@ class Status(Struct, frozen=True, kw_only=True):
     commit: str
     config_sha256: str
     endpoints: Endpoints
+    lease: LeaseStatus
+    state: StateStatus
     reload: ReloadStatus | None
 
 
@@ -105,8 +100,10 @@ def status(engine: Engine, routes: Sequence[str]) -> Status:
     settings, ports = engine.settings, engine.ports
     return Status(
         ready=engine.ready,
+        engine_id=engine.engine_id,
+        machine=machine_class(),
         generation=settings.config.generation,
-        flags={name: msgspec.convert(settings.flag_view(name), FlagStatus) for name in FLAGS},
+        flags=flag_statuses(engine),
         model=ModelStatus(name=engine.model.name, sha256=engine.model.sha256),
         replicas=[
             ReplicaStatus(
@@ -129,6 +126,8 @@ def status(engine: Engine, routes: Sequence[str]) -> Status:
         commit=engine.commit,
         config_sha256=settings.config.digest(),
         endpoints=Endpoints(http=ports.http, http2=ports.http2, routes=routes),
+        lease=engine.rollout.lease_view(settings),
+        state=StateStatus(durable=engine.rollout.durable, troubles=engine.rollout.troubles),
         reload=_reload(engine.reloads.last),
     )
 

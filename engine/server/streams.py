@@ -114,6 +114,7 @@ class Stream:
         self.cached_tokens = 0
         self.gone = False  # whether its client is known to be gone
         self.announced = False  #: the runtime was told of it while it waited
+        self.plain = False  #: it was assigned the pipeline, which has been taken away since
         self._writer = PieceWriter(detokenizer, job.stops, job.min_tokens)
         self._clock = clock
         self._observer = observer
@@ -131,7 +132,7 @@ class Stream:
 
     def submission(self, *, pipeline: bool) -> Submit:
         """What the runtime is asked."""
-        job = self.job
+        job, pipeline = self.job, pipeline and not self.plain
         return Submit(
             uid=self.uid,
             prompt=job.prompt,

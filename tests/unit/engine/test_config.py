@@ -129,7 +129,7 @@ BAD = {
         "phase4_rollout:\n  ttft_pipeline:\n    enabled: true\n    rollout_percent: 1\n",
         4,
         "phase4_rollout.ttft_pipeline.rollout_percent",
-        ("unknown key; allowed: enabled, ", "rollout_percentage"),
+        ("unknown key; allowed: approved, enabled, ", "rollout_percentage"),
     ),
     "sample_rate where it has no meaning": Bad(
         "phase4_rollout:\n  ttft_pipeline:\n    sample_rate: 2\n",
@@ -178,6 +178,30 @@ BAD = {
         3,
         "phase4_rollout.ttft_pipeline.stage",
         ("'off', 'canary', 'early', 'mid' or 'full'", "given 'beta'"),
+    ),
+    "a store of no kind": Bad(
+        "rollout:\n  store: /srv/runtime.yaml\n",
+        2,
+        "rollout.store",
+        ("allowed: file:PATH or git:REMOTE#BRANCH", "given '/srv/runtime.yaml'"),
+    ),
+    "a store in Git without its branch": Bad(
+        "rollout:\n  store: git:/srv/state\n", 2, "rollout.store", ("git:REMOTE#BRANCH",)
+    ),
+    "an engine that is no address": Bad(
+        "rollout:\n  engines:\n    - http://here:8080\n    - here:8080\n",
+        4,
+        "rollout.engines.1",
+        ("allowed: http://HOST:PORT or https://HOST:PORT", "given 'here:8080'"),
+    ),
+    "a lease of no time": Bad(
+        "rollout:\n  lease_seconds:\n    mid: 0\n",
+        3,
+        "rollout.lease_seconds.mid",
+        ("greater than 0", "given 0"),
+    ),
+    "approval of what is no stage": Bad(
+        "rollout:\n  approval: [half]\n", 2, "rollout.approval.0", ("'mid' or 'full'",)
     ),
     "port out of range": Bad(
         "server:\n  port: 70000\n", 2, "server.port", ("65535", "given 70000")
@@ -334,6 +358,30 @@ def test_qos_enabled_with_a_share_of_its_own_keeps_it(tmp_path: Path) -> None:
     assert serving(config)["qos_monitoring"] == 10
 
 
+def test_the_rollouts_own_state_is_read(tmp_path: Path) -> None:
+    text = """
+    phase4_rollout:
+      ttft_pipeline:
+        {held: 'a doubt', approved: early, suspect: c0ffee, lifted: [3f2a, 77aa]}
+    rollout:
+      engines: [http://10.0.0.1:8080/, https://engine.example]
+    """
+    config = loaded(tmp_path, text)
+    flag = config.phase4_rollout.ttft_pipeline
+    assert (flag.held, flag.approved, flag.suspect) == ("a doubt", "early", "c0ffee")
+    assert flag.lifted == ("3f2a", "77aa")
+    assert config.rollout.engines == ("http://10.0.0.1:8080", "https://engine.example")
+
+
+@pytest.mark.parametrize("key", ["tombstones", "lifted"])
+def test_lists_of_a_flag_are_read_whatever_else_is_worked_out(tmp_path: Path, key: str) -> None:
+    """Lists beside a percentage that is left out were refused as "not a valid array"."""
+    text = f"phase4_rollout: {{qos_monitoring: {{enabled: true, {key}: [a, b]}}}}\n"
+    assert getattr(loaded(tmp_path, text).phase4_rollout.qos_monitoring, key) == ("a", "b")
+    with pytest.raises(ConfigError, match=f"{key}.0: Input should be a valid string; given 1"):
+        loaded(tmp_path, text.replace("[a, b]", "[1]"))
+
+
 def test_a_flag_hashes_with_its_name_until_it_has_a_salt(tmp_path: Path) -> None:
     config = loaded(tmp_path, "phase4_rollout: {ttft_pipeline: {salt: second try}}\n")
     assert config.flag_states()["ttft_pipeline"].salt == "second try"
@@ -352,6 +400,7 @@ def test_forced_flags_are_all_or_nothing_without_hold_back() -> None:
     [
         ("generation: 7\n", True),
         ("phase4_rollout: {ttft_pipeline: {enabled: true, epoch: 3, stage: canary}}\n", True),
+        ("rollout: {store: 'git:/srv/state#main', lease_seconds: {mid: 60}}\n", True),
         ("admission: {limit: 49}\n", False),
         ("qos: {policies: []}\n", False),
     ],

@@ -124,6 +124,10 @@ class Rosters(RuleBasedStateMachine):
     def resume(self, uid: int) -> None:
         self.roster.resume(uid)
 
+    @rule(uid=streams)
+    def simplify(self, uid: int) -> None:
+        self.roster.simplify(uid)
+
     @precondition(lambda self: self.process is None)
     @rule()
     def start(self) -> None:

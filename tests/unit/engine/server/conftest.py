@@ -18,6 +18,7 @@ from engine.server.engine import Engine
 from engine.server.keys import Keys
 from engine.server.parts import Clocks
 from engine.server.settings import Settings
+from engine.server.state import EngineState, NoState
 from engine.server.streams import GONE
 
 EOS = 0
@@ -43,6 +44,7 @@ class FakeRuntime:
         self.warmed: dict[int, tuple[Warm, Callable[[int], None]]] = {}
         self.scaled: list[int] = []
         self.renewed = 0
+        self.simplified: list[int] = []
         self.memory_bytes = 0
 
     @property
@@ -72,6 +74,9 @@ class FakeRuntime:
 
     def resume(self, uid: int) -> None:
         self.paused.discard(uid)
+
+    def simplify(self, uid: int) -> None:
+        self.simplified.append(uid)
 
     def warm(self, message: Warm, on_known: Callable[[int], None]) -> None:
         self.warmed[message.uid] = message, on_known
@@ -248,6 +253,7 @@ def build(
     flags: FlagSet | None,
     runtime: FakeRuntime,
     clocks: Clocks | None = None,
+    state: EngineState | None = None,
 ) -> Bench:
     path.write_text(yaml)
     engine = Engine(
@@ -256,7 +262,7 @@ def build(
         runtime=runtime,
         codec=FakeCodec(),
         commit="c0ffee",
-        engine_id="here",
+        state=state or NoState("here"),
         clocks=clocks,
     )
     return Bench(engine, runtime)
@@ -272,9 +278,11 @@ def make_bench(tmp_path: Path) -> MakeBench:
         flags: FlagSet | None = frozenset(),
         runtime: FakeRuntime | None = None,
         clocks: Clocks | None = None,
+        state: EngineState | None = None,
     ) -> Bench:
         path = tmp_path / "runtime.yaml"
-        return build(path, yaml, flags=flags, runtime=runtime or FakeRuntime(), clocks=clocks)
+        runtime = runtime or FakeRuntime()
+        return build(path, yaml, flags=flags, runtime=runtime, clocks=clocks, state=state)
 
     return make
 
@@ -288,6 +296,12 @@ def make_bench_anew(tmp_path_factory: pytest.TempPathFactory) -> MakeBench:
         return build(folder / "runtime.yaml", yaml, flags=frozenset(), runtime=runtime)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def build_bench() -> Callable[..., Bench]:
+    """As `make_bench`, with a configuration file of one's own."""
+    return build
 
 
 @pytest.fixture(scope="session")

@@ -86,6 +86,9 @@ def test_security_is_told_as_it_is(make_bench: Any, monkeypatch: pytest.MonkeyPa
         "/v1/completions": [{"api_key": []}],
         "/v1/models": [{"api_key": []}],
         "/admin/reload": [{"admin": []}],
+        "/admin/rollback": [{"admin": []}],
+        "/admin/rollout": [{"admin": []}],
+        "/admin/lease": [{"admin": []}],
         "/admin/drain": [{"admin": []}],
     }
     assert told["components"]["securitySchemes"].keys() == {"api_key", "admin"}
@@ -100,14 +103,26 @@ def test_the_document_tells_what_the_model_allows(make_bench: Any) -> None:
         assert not check({**TEXT, **wrong})
 
 
-PLAIN = [
+PLAIN: list[tuple[str, str, int]] = [
     ("get", "/v1/models", 200),
     ("get", "/v1/status", 200),
     ("get", "/livez", 200),
     ("get", "/readyz", 200),
     ("get", "/openapi.json", 200),
     ("post", "/admin/reload", 200),
+    ("post", "/admin/rollback", 200),
     ("post", "/admin/drain", 200),
+]
+BODIES = [
+    ("/admin/rollback", {"flags": ["ttft_pipeline"], "cause": "drill", "reason": "a drill"}, 200),
+    ("/admin/rollback", {"flags": ["no_flag"]}, 400),
+    ("/admin/rollback", {"cause": "whim"}, 400),
+    ("/admin/rollout", {"generation": 2, "flags": {"ttft_pipeline": {"enabled": True}}}, 200),
+    ("/admin/rollout", {"generation": -1, "flags": {}}, 400),
+    ("/admin/rollout", {"generation": 2, "flags": {"ttft_pipeline": {"share": 1}}}, 400),
+    ("/admin/lease", {"seconds": 60}, 200),
+    ("/admin/lease", {"seconds": 0}, 400),
+    ("/admin/lease", {}, 400),
 ]
 
 
@@ -123,6 +138,19 @@ def test_plain_answers_are_as_told(make_bench: Any, method: str, path: str, stat
     answer = asyncio.run(ask())
     assert answer.status_code == status
     schema = schema_of(told, path, method, status, "application/json")
+    validator(told, schema).validate(answer.json())
+
+
+@pytest.mark.parametrize("flags", [frozenset(), None], ids=["forced", "configured"])
+@pytest.mark.parametrize(("path", "body", "status"), BODIES)
+def test_administration_of_the_rollout_answers_as_told(
+    make_bench: Any, flags: Any, path: str, body: dict[str, Any], status: int
+) -> None:
+    bench = make_bench(flags=flags)
+    told = document(bench)
+    answer = bench.post(path, **body)
+    assert answer.status_code == status, answer.text
+    schema = schema_of(told, path, "post", status, "application/json")
     validator(told, schema).validate(answer.json())
 
 
