@@ -217,6 +217,25 @@ _ALL: Final = (
         expects=(Expectation(check="all_caught_end_whole"), Expectation(check="cleared_up")),
     ),
     Experiment(
+        name="rollback-during-chaos",
+        title="every flag is rolled back while the runtime is dead; no stream is lost",
+        description="SIGKILL at token 20, and a rollback before the next process serves",
+        fault=Fault(kind="rollback_amid_kill"),
+        clients=(_STEADY,),
+        crowd=_FIFTY,
+        short=Spans(before=2, hold=0, after=2.5),
+        full=Spans(before=30, hold=0, after=30),
+        expects=(
+            Expectation(check="all_caught_end_whole"),
+            Expectation(check="errors_unchanged"),
+            Expectation(check="restarts", arguments={"exactly": 1}),
+            Expectation(check="rolled_back"),
+            Expectation(check="cleared_up"),
+        ),
+        # A configuration of its own: the brakes are kept beside it.
+        config={"admission": {"limit": 50}},
+    ),
+    Experiment(
         name="clock-jump",
         title="the wall clock jumps an hour ahead and back; no stream notices",
         description="libfaketime moves the engine's wall clock; its monotonic one goes on",

@@ -108,6 +108,15 @@ def restarts(run: Run, exactly: int | None = None) -> Iterator[Objection]:
         yield _fail(f"{found:g} restarts of the runtime, expected {wanted}")
 
 
+def rolled_back(run: Run) -> Iterator[Objection]:
+    """No stream that began behind the rollback was treated; those under way kept their arm."""
+    treated = run.effect.values.get("of_them_treated")
+    if not run.effect.values.get("streams_after"):
+        yield _unknown("no stream began behind the rollback")
+    elif treated:
+        yield _fail(f"{treated} streams were treated behind the rollback")
+
+
 def shed_politely(run: Run) -> Iterator[Objection]:
     """Whoever was not served was told to come again; nobody was cut or failed."""
     ends: Mapping[str, int] = run.effect.values.get("ends", {})
@@ -208,6 +217,7 @@ _ALL: Final = (
     measures_taken,
     others_unharmed,
     restarts,
+    rolled_back,
     shed_politely,
     storm_is_held,
     ttft_shifted,

@@ -11,6 +11,7 @@ from chaos.faults.limits import Descriptors, FileSize
 from chaos.faults.network import Cut, Delay, Partition, Throttle
 from chaos.faults.pressure import Memory
 from chaos.faults.processes import Kill, Stop
+from chaos.faults.rollback import RollbackAmidKill
 from chaos.faults.storm import Storm
 from chaos.stage import Ground
 
@@ -25,6 +26,7 @@ KINDS: Final[Mapping[str, Callable[..., Breakage]]] = {
     "kill": Kill,
     "memory": Memory,
     "partition": Partition,
+    "rollback_amid_kill": RollbackAmidKill,
     "stop": Stop,
     "storm": Storm,
     "throttle": Throttle,

@@ -43,6 +43,9 @@ class _Signal:
     def hold(self, seconds: float) -> None:
         """At least so long, and until the engine has replaced the process."""
         wait(seconds)
+        self._await_replacement()
+
+    def _await_replacement(self) -> None:
         self._observer.first(self._replaced, _GIVEN_UP_SECONDS, "the runtime is replaced")
 
     def effect(self, record: Record) -> Effect:

@@ -34,7 +34,7 @@ def test_a_slow_network_costs_time_and_nothing_else(mlx_engine: Engine, faults: 
         for name in (
             *("memory-pressure", "remediation-storm", "runtime-stall", "reset-peer"),
             *("slow-client", "bandwidth", "partition", "disk-full"),
-            *("descriptor-exhaustion", "clock-jump"),
+            *("descriptor-exhaustion", "clock-jump", "rollback-during-chaos"),
         )
     ],
 )
