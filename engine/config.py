@@ -81,6 +81,7 @@ class RuntimeConfig(Section):
     backend: Literal["local", "tls", "ray"] = "local"
     link_host: str = "127.0.0.1"
     link_port: Port = 0
+    link_dial: Annotated[str, Field(pattern=r"^\S+:[0-9]{1,5}$")] | None = None
     ray_address: str = "local"
     kv_bytes: Count | None = None
     memory_bytes: Count | None = None

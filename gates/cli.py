@@ -34,7 +34,8 @@ STATUS: Final = {Decision.PROMOTE: DONE, Decision.HOLD: 10, Decision.ROLLBACK: 2
 def judge_folder(folder: Path, *, config: Path | None = None, as_json: bool = False) -> int:
     """Judge what a report folder holds, now; writes `verdict.json` if there is a folder.
 
-    Missing, empty or corrupt evidence is a hold; a configuration that cannot serve is usage.
+    Missing, empty or corrupt evidence is a hold; a configuration that cannot serve is usage,
+    and a verdict that cannot be written is an error which leaves the former one.
     """
     try:
         policy = policy_beside(config)
@@ -44,7 +45,11 @@ def judge_folder(folder: Path, *, config: Path | None = None, as_json: bool = Fa
     evidence = read_folder(folder)
     verdict = judge(policy, evidence, request_for(folder, evidence, configuration, _now()))
     if folder.is_dir():
-        write_verdict(folder / VERDICT_FILE, verdict)
+        try:
+            write_verdict(folder / VERDICT_FILE, verdict)
+        except OSError as error:
+            message = f"{error.filename}: cannot be written: {error.strerror}"
+            return refuse(message, ERROR, as_json=as_json)
     _say(to_json(verdict).rstrip() if as_json else "\n".join(_lines(verdict)))
     return STATUS[verdict.verdict]
 

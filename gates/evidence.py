@@ -14,9 +14,36 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
-from gates.journal import Journal, journal_from_row, journal_row
-from gates.samples import Sample, from_row, to_row
+from gates.journal import ChaosVerdict, Journal, journal_from_row, journal_row
+from gates.samples import Outcome, Sample, from_row, to_row
+from gates.traffic import Brought, Flow, Running, Traffic
 from gates.usage import Usage, usage_from_row, usage_row
+
+#: With what is evidence wherever it lives: chaos imports from here.
+__all__ = [
+    "ATTEMPTS_FILE",
+    "CHAOS_ITEM",
+    "EVIDENCE_DIR",
+    "EVIDENCE_SCHEMA",
+    "FOOTER_SCHEMA",
+    "LOAD_ITEM",
+    "REPORT_ITEM",
+    "VERDICT_FILE",
+    "Brought",
+    "ChaosVerdict",
+    "Check",
+    "EngineIdentity",
+    "EvidenceError",
+    "Flow",
+    "Journal",
+    "Measurement",
+    "Outcome",
+    "Running",
+    "Sample",
+    "Traffic",
+    "read_measurement",
+    "write_measurement",
+]
 
 EVIDENCE_SCHEMA: Final = "phase5.evidence/1"
 FOOTER_SCHEMA: Final = "phase5.evidence.end/1"
@@ -24,8 +51,9 @@ EVIDENCE_DIR: Final = "evidence"
 ATTEMPTS_FILE: Final = "attempts.jsonl"
 VERDICT_FILE: Final = "verdict.json"
 
-#: How the items of load runs and of other programs' reports are named.
+#: How the items of load runs, chaos runs and of other programs' reports are named.
 LOAD_ITEM: Final = "load::"
+CHAOS_ITEM: Final = "chaos::"
 REPORT_ITEM: Final = "junit::"
 
 

@@ -1,7 +1,7 @@
 """Whether a measurement may be believed: of this run, this build, this time, and whole.
 
 What another run measured counts where its criterion takes evidence from elsewhere: on the same
-machine class, by an item that passed there, or by a load run, which answers for itself.
+machine class, by an item that passed there, or by a load or chaos run, which answers for itself.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,7 +12,7 @@ from typing import Final
 
 from engine.core.flags import FlagSetError, parse_flag_set
 from gates.criteria import Criterion
-from gates.evidence import LOAD_ITEM, REPORT_ITEM, EngineIdentity, Measurement
+from gates.evidence import CHAOS_ITEM, LOAD_ITEM, REPORT_ITEM, EngineIdentity, Measurement
 from gates.groups import CONTROL, TREATMENT
 from gates.planned import Session
 from gates.samples import Outcome, Sample
@@ -84,7 +84,7 @@ def _of_its_own_run(
         item = session.item(measurement.item)
         if item is not None and item.problem:
             yield f"of {measurement.item}, which did not pass: {item.problem}"
-    elif not measurement.item.startswith(LOAD_ITEM):
+    elif not measurement.item.startswith((LOAD_ITEM, CHAOS_ITEM)):
         yield f"of run {measurement.run!r}, whose attempts are not here"
 
 

@@ -131,11 +131,19 @@ def from_json(text: str, name: str = "verdict.json") -> Verdict:
 
 
 def write_verdict(path: Path, verdict: Verdict) -> str:
-    """Write it so that a reader never sees half of it; returns its digest."""
+    """Write it so that a reader never sees half of it; returns its digest.
+
+    Raises:
+        OSError: it cannot be written, and what stood there before stands; it names the file.
+    """
     text = to_json(verdict)
     partial = path.with_suffix(".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error
     return digest(text)
 
 

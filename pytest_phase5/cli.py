@@ -28,6 +28,8 @@ load_app = typer.Typer(help="Load profiles.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
 app.add_typer(load_app, name="load")
 app.add_typer(gate_app, name="gate")
+chaos_app = typer.Typer(help="Chaos experiments.", no_args_is_help=True)
+app.add_typer(chaos_app, name="chaos")
 
 
 @app.command()
@@ -226,6 +228,57 @@ def load_worker(
     from pytest_phase5.load.cli import work
 
     raise typer.Exit(work(master, processes, once=once))
+
+
+@chaos_app.command("list")
+def chaos_list(json: Json = False) -> None:
+    """The experiments, and what each shows."""
+    from pytest_phase5.breaking.cli import list_experiments
+
+    raise typer.Exit(list_experiments(as_json=json))
+
+
+@chaos_app.command("install")
+def chaos_install(json: Json = False) -> None:
+    """Build the Toxiproxy server with Go, unless there is one."""
+    from pytest_phase5.breaking.cli import install
+
+    raise typer.Exit(install(as_json=json))
+
+
+@chaos_app.command("run")
+def chaos_run(  # noqa: PLR0917 - one parameter an option
+    experiment: Annotated[str, typer.Argument(help="`phase5 chaos list` names them.")],
+    full: Annotated[bool, typer.Option("--full", help="The long form; else under 45 s.")] = False,
+    model: Annotated[
+        str | None, typer.Option(help="A built-in name, a directory, or a Hugging Face id.")
+    ] = None,
+    engine_url: Annotated[
+        str | None, typer.Option(help="Break this running engine instead of one of its own.")
+    ] = None,
+    flags: Annotated[
+        str | None, typer.Option(help="Flags of the engine (default: the experiment's).")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the traffic; a journal names its own.")] = 0,
+    report: Annotated[
+        Path | None, typer.Option(help="New or empty folder (default: phase5-chaos/...).")
+    ] = None,
+    config: ConfigPath = None,
+    json: Json = False,
+) -> None:
+    """Break an engine, prove it, and see that service comes back; exit 0 when it passed."""
+    from pytest_phase5.breaking.cli import Options, run
+
+    options = Options(
+        full=full,
+        model=model,
+        config=config,
+        engine_url=engine_url,
+        flags=flags,
+        seed=seed,
+        report=report,
+    )
+    raise typer.Exit(run(experiment, options, as_json=json))
 
 
 @app.command()

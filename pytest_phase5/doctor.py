@@ -162,9 +162,12 @@ def blas() -> Finding:
 
 
 def program(wanted: Program, look_up: Callable[[str], str | None] = shutil.which) -> Finding:
-    """Whether a program is there: by its variable, then on the PATH or in its known places."""
+    """Whether a program is there: by its variable, on the PATH, in its known places or ours."""
+    from engine.runtime.blas import tools_folder
+
     given = os.environ.get(wanted.variable) if wanted.variable else None
-    names = (given,) if given else (wanted.name, *wanted.also)
+    in_tools = str(tools_folder(os.environ) / wanted.name)
+    names = (given,) if given else (wanted.name, *wanted.also, in_tools)
     path = next(filter(None, map(look_up, names)), None)
     if path:
         return Finding(name=wanted.name, state=State.OK, found=path)

@@ -17,6 +17,7 @@ from pytest_phase5.options import Settings, parse_flag_sets
 from pytest_phase5.recording import SETTINGS, Evidence, evidence_of, pool_of, run_of
 
 if TYPE_CHECKING:
+    from pytest_phase5.breaking.fixture import Faults
     from pytest_phase5.engines import Engine
     from pytest_phase5.load.running import ProfileResult
     from pytest_phase5.pool import EnginePool
@@ -97,6 +98,19 @@ def load(
     from pytest_phase5.pressing import presser
 
     return presser(request, mlx_engine, evidence, tmp_path / "load")
+
+
+@pytest.fixture
+def faults(request: pytest.FixtureRequest, evidence: Evidence) -> "Iterator[Faults]":
+    """Breaks things and puts them back: `faults.run()` is the experiment of the `chaos` marker."""
+    from pytest_phase5.breaking.fixture import Faults
+
+    has_engine = "mlx_engine" in request.fixturenames
+    given = Faults(request, evidence, request.getfixturevalue("mlx_engine") if has_engine else None)
+    try:
+        yield given
+    finally:
+        given.close()
 
 
 def parametrize_engines(metafunc: pytest.Metafunc, settings: Settings) -> None:

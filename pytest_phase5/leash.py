@@ -23,6 +23,9 @@ _OWNER_DIED: Final = signal.SIGUSR2
 
 _PR_SET_PDEATHSIG: Final = 1
 
+#: Taken by whoever asks the program to stop, and never given back.
+_ASKED: Final = threading.Lock()
+
 
 def main(command: list[str]) -> int:
     """Run the command to its end and return its exit status as a shell would."""
@@ -55,7 +58,13 @@ def _await_end_of_file(child: subprocess.Popen[bytes]) -> None:
 
 
 def _stop_orphan(child: subprocess.Popen[bytes]) -> None:
-    """Ask the program to stop, and end the whole process group when it does not."""
+    """Ask the program to stop, and end the whole process group when it does not.
+
+    Once, however often the owner's death is noticed: being asked twice means to many programs,
+    an engine among them, that they are to drop everything as it stands.
+    """
+    if not _ASKED.acquire(blocking=False):
+        return
     child.terminate()
     deadline = threading.Timer(ORPHAN_GRACE, os.killpg, (os.getpgrp(), signal.SIGKILL))
     deadline.daemon = True

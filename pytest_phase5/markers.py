@@ -58,8 +58,14 @@ def flag_set(*names: str, model: str | None = None) -> FlagSets:
 
 
 def chaos(experiment: str) -> str:
-    """The test runs a chaos experiment."""
-    return _text("experiment", experiment)
+    """The test runs a chaos experiment; `phase5 chaos list` names them."""
+    from chaos.catalogue import experiment_named
+    from chaos.errors import ChaosError
+
+    try:
+        return experiment_named(_text("experiment", experiment)).name
+    except ChaosError as error:
+        raise ValueError(str(error)) from None
 
 
 def load(profile: str) -> str:

@@ -11,6 +11,7 @@ from pytest_phase5.fixtures import (
     engine_spec,
     engines,
     evidence,
+    faults,
     load,
     mlx_engine,
     parametrize_engines,
@@ -31,7 +32,7 @@ from pytest_phase5.recording import (
     write_evidence,
 )
 
-__all__ = ["engine_pair", "engine_spec", "engines", "evidence", "load", "mlx_engine"]
+__all__ = ["engine_pair", "engine_spec", "engines", "evidence", "faults", "load", "mlx_engine"]
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:

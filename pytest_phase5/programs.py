@@ -27,9 +27,7 @@ PROGRAMS: Final = (
         name="toxiproxy-server",
         lost="chaos experiments cannot disturb connections",
         fix={
-            DEBIAN: "GOBIN=$PWD/.tools/bin go install "
-            "github.com/Shopify/toxiproxy/v2/cmd/server@v2.12.0 "
-            "&& export TOXIPROXY_SERVER=$PWD/.tools/bin/server",
+            DEBIAN: "sudo apt-get install golang && phase5 chaos install",
             MACOS: "brew install shopify/shopify/toxiproxy",
         },
         variable="TOXIPROXY_SERVER",

@@ -45,15 +45,21 @@ class Lobby:
 
     Args:
         sock: bound and listening.
-        host: the address that processes dial.
+        host: the address that processes dial, at the port of `sock`.
         handshake_seconds: what a connection may take to become a guest.
+        dial: host and port that they dial instead, where something stands in between.
     """
 
     def __init__(
-        self, sock: socket.socket, host: str, handshake_seconds: float = HANDSHAKE_SECONDS
+        self,
+        sock: socket.socket,
+        host: str,
+        handshake_seconds: float = HANDSHAKE_SECONDS,
+        dial: tuple[str, int] | None = None,
     ) -> None:
-        self.host = host
-        self.port: int = sock.getsockname()[1]
+        self.host: str
+        self.port: int
+        self.host, self.port = dial or (host, sock.getsockname()[1])
         self._sock = sock
         self._handshake_seconds = handshake_seconds
         self._certificate, self._context = make_certificate()
@@ -63,8 +69,10 @@ class Lobby:
         self._accepting = asyncio.create_task(self._accept())
 
     @classmethod
-    def open(cls, host: str, port: int = 0) -> "Lobby":
+    def open(cls, host: str, port: int = 0, dial: str | None = None) -> "Lobby":
         """Listen on an address of this machine; port 0 takes a free one.
+
+        `dial` is the HOST:PORT that processes dial, where something stands in between.
 
         Raises:
             OSError: the address cannot be had.
@@ -72,7 +80,7 @@ class Lobby:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         sock = socket.create_server((host, port), family=family, backlog=_BACKLOG)
         sock.setblocking(False)  # noqa: FBT003  # the standard library's signature
-        return cls(sock, host)
+        return cls(sock, host, dial=_address(dial))
 
     @contextmanager
     def expect(self, on_frame: OnFrame) -> Iterator[Guest]:
@@ -200,6 +208,13 @@ class _Door(asyncio.Protocol):
             self._transport.abort()
 
 
+def _address(text: str | None) -> tuple[str, int] | None:
+    if text is None:
+        return None
+    host, _, port = text.rpartition(":")
+    return host, int(port)
+
+
 def _reason(error: Exception) -> str:
     if isinstance(error, ssl.SSLError):
         return f"no TLS handshake: {error.reason or error}"
@@ -214,7 +229,7 @@ def open_lobby(config: RuntimeConfig) -> Lobby:
     """
     host, port = config.link_host, config.link_port
     try:
-        return Lobby.open(host, port)
+        return Lobby.open(host, port, config.link_dial)
     except OSError as error:
         raise RuntimeStartError(
             f"runtime.link_host {host}, runtime.link_port {port}: {error.strerror or error}"

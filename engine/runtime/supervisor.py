@@ -29,6 +29,9 @@ PATIENCE_SECONDS: Final = 10.0
 #: Frames that came while the event loop was busy are read before a silence is believed.
 _READ_SECONDS: Final = 0.1
 
+#: Between looks at the limit of a silence.
+_LOOK_SECONDS: Final = 1.0
+
 
 class Supervisor:
     """One replica of the model. Lives in one event loop.
@@ -251,8 +254,9 @@ class Supervisor:
             left = self._progress_at + limit - _now() if self._roster.working else limit
             if left <= 0:
                 return f"no progress for {limit:.3g} s"
-            done, _ = await asyncio.wait({child.ended}, timeout=left)
-            if not done:
+            # The limit may have fallen by then: before the first step it is six times as long.
+            done, _ = await asyncio.wait({child.ended}, timeout=min(left, _LOOK_SECONDS))
+            if not done and left <= _LOOK_SECONDS:
                 done, _ = await asyncio.wait({child.ended}, timeout=_READ_SECONDS)
             if done:
                 return child.ended.result()

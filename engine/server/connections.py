@@ -8,6 +8,7 @@ holding it, with what it could not write, until the client moves.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -16,6 +17,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from engine.server.sockets import Key, cut, open_connections
 from engine.server.streams import ClientGone
+
+log = logging.getLogger("engine.server.connections")
 
 #: How often ended connections are looked for, besides whenever somebody asks for their number.
 #: Looking costs milliseconds with a hundred connections.
@@ -216,14 +219,21 @@ class Connections:
     def _forget_ended(self) -> None:
         self._looked = self._clock()
         idle = self._idle()
-        still = self._still_open() if idle else set()
+        try:
+            still = self._still_open() if idle else set()
+        except OSError as error:  # no descriptor to look with: nobody is known to have left
+            log.warning("cannot see which connections have ended: %s", error)
+            return
         for key, _ in idle:
             if key not in still:
                 self._forget(key)
 
     def _close(self, key: Key) -> None:
         self._forget(key)
-        cut(key)
+        try:
+            cut(key)
+        except OSError as error:  # as above; the server holds it until the client moves
+            log.warning("cannot cut a connection: %s", error)
 
     def _forget(self, key: Key) -> None:
         ended = self._used.pop(key)

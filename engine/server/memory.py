@@ -75,7 +75,10 @@ class MemoryWatch(Collector):
         pool = self._runtime.replicas()
         most = max(pool, key=lambda replica: replica.memory_bytes, default=None)
         self.held = most.memory_bytes if most else 0
-        self.budget, self._source = process_budget(self._configured, len(pool) or 1)
+        try:
+            self.budget, self._source = process_budget(self._configured, len(pool) or 1)
+        except OSError as error:  # no descriptor left to read it with: it was so a second ago
+            log.warning("cannot read what memory there is: %s", error)
         reading = Reading(
             held=self.held,
             budget=self.budget,

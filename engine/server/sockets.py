@@ -9,6 +9,7 @@ import struct
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from errno import EMFILE
 from pathlib import Path
 from typing import Final
 
@@ -64,6 +65,9 @@ def cut(connection: Key) -> int:
     The server that reads and writes it owns it and has no call for this, so it is found among
     the descriptors of this process. What is not sent yet is thrown away, and the client sees a
     reset. The count of sockets that were closed: 0 when the client was faster.
+
+    Raises:
+        OSError: no descriptor is left to look with.
     """
     found = 0
     for sock in _connections():
@@ -77,7 +81,11 @@ def cut(connection: Key) -> int:
 
 
 def open_connections() -> set[Key]:
-    """Every TCP connection of this process. Costs some 50 us for each descriptor."""
+    """Every TCP connection of this process. Costs some 50 us for each descriptor.
+
+    Raises:
+        OSError: no descriptor is left to look with.
+    """
     found = set()
     for sock in _connections():
         with sock, suppress(OSError):  # it listens, or it ended meanwhile
@@ -98,8 +106,10 @@ def _connections() -> Iterator[socket.socket]:
 def _duplicate(descriptor: int) -> socket.socket | None:
     try:
         copy = os.dup(descriptor)
-    except OSError:  # closed since it was listed
-        return None
+    except OSError as error:
+        if error.errno == EMFILE:
+            raise  # whatever it is, it is open
+        return None  # closed since it was listed
     try:
         return socket.socket(fileno=copy)
     except OSError:  # a file or a pipe

@@ -88,6 +88,11 @@ MARKS = {
     "unknown flag": ('@pytest.mark.flag_set("http3")', "'http3'", "http2_transport"),
     "flags that are no text": ("@pytest.mark.flag_set(3)", "3", "a name"),
     "empty model": ('@pytest.mark.flag_set("all", model="")', "model", "a name"),
+    "misspelt experiment": (
+        '@pytest.mark.chaos("runtime-kil")',
+        "chaos('runtime-kil')",
+        "allowed: runtime-kill, network-latency",
+    ),
     "bare chaos under a gate": ("@pytest.mark.chaos", "chaos()", "experiment"),
     "bare load under a gate": ("@pytest.mark.load", "load()", "profile"),
     "flaky": ('@pytest.mark.flaky\n@pytest.mark.slo("answers")', "flaky", "none"),

@@ -215,3 +215,15 @@ def test_making_a_certificate_leaves_no_file_and_no_descriptor(
     assert "PRIVATE" not in one
     assert set(Path("/dev/fd").iterdir()) == before
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_stands_in_between_is_dialled_instead() -> None:
+    async def run() -> None:
+        lobby = Lobby.open("127.0.0.1", dial="proxy.example:4711")
+        try:
+            with lobby.expect(ignore) as guest:
+                assert (guest.invitation.host, guest.invitation.port) == ("proxy.example", 4711)
+        finally:
+            await lobby.close()
+
+    asyncio.run(run())

@@ -171,7 +171,14 @@ def again(wire: int, uid: int) -> Submit:
 Scene = Callable[[Supervisor, Spawner], Awaitable[None]]
 
 
-def play(scene: Scene, *, healthy: int = 99, stall_seconds: float = 60, bound: int = 3) -> None:
+def play(
+    scene: Scene,
+    *,
+    healthy: int = 99,
+    stall_seconds: float = 60,
+    stall: StallLimit | None = None,
+    bound: int = 3,
+) -> None:
     """Run a scene with a supervisor that has started."""
 
     async def run() -> None:
@@ -179,7 +186,7 @@ def play(scene: Scene, *, healthy: int = 99, stall_seconds: float = 60, bound: i
         supervisor = Supervisor(
             spawner,
             restarts=Restarts(bound=bound, first_delay_seconds=0),
-            stall=StallLimit(stall_seconds, stall_seconds, stall_seconds),
+            stall=stall or StallLimit(stall_seconds, stall_seconds, stall_seconds),
         )
         await supervisor.start()
         try:
@@ -313,6 +320,22 @@ def test_silence_with_live_streams_counts_as_death() -> None:
         assert ear.tokens == [10]
 
     play(scene, stall_seconds=0.02)
+
+
+def test_a_stall_soon_after_the_start_has_the_limit_of_steps_that_were_seen() -> None:
+    """The limit before the first step, an hour here, was in force when the wait began."""
+
+    async def scene(supervisor: Supervisor, spawner: Spawner) -> None:
+        first, ear = await spawner.child(1), Ear()
+        supervisor.submit(request(), ear)
+        await asyncio.sleep(0)  # the wait begins
+        first.tokens(Token(1, 0, 10))
+        second = await spawner.child(2)
+        second.tokens(Token(1, 1, 11, "stop"))
+        assert first.killed
+        assert ear.tokens == [10, 11]
+
+    play(scene, stall=StallLimit(first=3600, floor=0.02))
 
 
 def test_silence_without_streams_is_just_idle() -> None:

@@ -30,6 +30,7 @@ SUBJECT = Subject(
 )
 START, TRAFFIC, TIMING = "suite::test_starts", "suite::test_answers", "suite::test_pace"
 DRILL = "suite::test_drill"
+CHAOS = "suite::test_survives"
 
 
 @cache
@@ -147,26 +148,38 @@ def pace(pairs: int = 100, slower: float = 1.0, flag_set: str = "all") -> Measur
     return measurement(TIMING, criteria, flag_set, "off", samples=samples)
 
 
-def drilled(**changes: Any) -> Measurement:
-    """A rollback that was rehearsed, and lost nobody; about no flag."""
+def journal(experiment: str, **changes: Any) -> Journal:
+    """A fault that happened and was survived."""
     fine = Journal(
-        experiment="rollback-drill",
+        experiment=experiment,
         steady_before=True,
         steady_after=True,
         proven=True,
         lost_streams=0,
         verdict=ChaosVerdict.PASS,
-        recovery_seconds=0.5,
-        requested={"streams": 24},
-        read_back={"engine": 0.0},
-        measured={"apply_seconds": 0.2},
+        recovery_seconds=1.0,
+        requested={"asked": 1},
+        read_back={"in force": 1},
+        measured={"seen": 1},
     )
-    return measurement(DRILL, ["drill"], "off", journals=(replace(fine, **changes),))
+    return replace(fine, **changes)
+
+
+def drilled(**changes: Any) -> Measurement:
+    """A rollback that was rehearsed, and lost nobody; about no flag."""
+    return measurement(DRILL, ["drill"], "off", journals=(journal("rollback-drill", **changes),))
+
+
+def survives(flag_set: str = "all", **changes: Any) -> Measurement:
+    """What the door into canary asks to be broken, broken and survived."""
+    names = policy().criteria["chaos_recovery"].experiments
+    journals = tuple(journal(name, **changes) for name in names)
+    return measurement(CHAOS, ["chaos_recovery"], flag_set, journals=journals)
 
 
 def healthy() -> tuple[Measurement, ...]:
     """All that the door into canary asks for."""
-    return (*starts(), answers(), pace(), drilled())
+    return (*starts(), answers(), pace(), survives(), drilled())
 
 
 def planned(item: str, *criteria: str) -> Attempt:

@@ -29,6 +29,7 @@ from gate_builders import (
     row,
     sample,
     starts,
+    survives,
     swapped,
     traffic,
 )
@@ -460,7 +461,14 @@ def test_a_flag_that_nobody_switched_on_has_no_data() -> None:
 
 def test_one_flag_needs_only_its_own_combinations() -> None:
     flags = ["http2_transport"]
-    chosen = (*starts(flags), answers(flag_set=flags[0]), pace(flag_set=flags[0]), drilled())
+    only = flags[0]
+    chosen = (
+        *starts(flags),
+        answers(flag_set=only),
+        pace(flag_set=only),
+        survives(only),
+        drilled(),
+    )
     verdict = judge(policy(), evidence(chosen), request(flags))
     assert verdict.flags == {flags[0]: Decision.PROMOTE}
 

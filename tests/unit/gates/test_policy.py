@@ -14,6 +14,7 @@ CANARY = [
     "no_lost_stream",
     "ttft_p95_vs_control",
     "latency_p95_vs_control",
+    "chaos_recovery",
     "drill",
     "tests_green",
 ]

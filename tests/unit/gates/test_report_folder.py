@@ -180,6 +180,19 @@ def test_errors_in_the_treatment_exit_with_rollback(tmp_path: Path) -> None:
     assert judge_folder(folder, as_json=True) == 20
 
 
+def test_on_a_full_disk_the_last_verdict_stays_and_an_error_says_what_cannot_be_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = fill(tmp_path / "full", healthy())
+    assert judge_folder(folder) == 0
+    before = (folder / "verdict.json").read_bytes()
+    (folder / "verdict.partial").symlink_to("/dev/full")
+    assert judge_folder(folder) == 1
+    assert (folder / "verdict.json").read_bytes() == before
+    assert not (folder / "verdict.partial").is_symlink()
+    assert f"{folder / 'verdict.json'}: cannot be written" in capsys.readouterr().err
+
+
 def test_a_folder_that_does_not_exist_holds_and_is_not_made(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -17,12 +17,15 @@ class Table:
         self.now = 0.0
         self.kernel: set[Key] = set()
         self.looks = 0
+        self.blind = False
         self.connections = Connections(30, lambda: self.now, self._look)
         self.registry = CollectorRegistry()
         register_connections(self.registry, self.connections)
 
     def _look(self) -> set[Key]:
         self.looks += 1
+        if self.blind:
+            raise OSError(24, "Too many open files")
         return self.kernel
 
     def request(self, port: int, version: str = "2", *, leaves: bool = False) -> None:
@@ -61,6 +64,16 @@ def test_a_connection_is_open_without_a_request_until_it_ends() -> None:
     assert table.value("phase5_connections_open") == 0
     assert table.value("phase5_connection_requests_sum") == 3
     assert table.value("phase5_connection_requests_count") == 1
+
+
+def test_without_a_descriptor_to_look_with_nobody_is_taken_for_gone() -> None:
+    table = Table()
+    table.request(1)
+    table.kernel.clear()
+    table.blind = True
+    assert table.value("phase5_connections_open") == 1
+    table.blind = False
+    assert table.value("phase5_connections_open") == 0
 
 
 def test_an_address_that_comes_again_with_another_protocol_is_another_connection() -> None:

@@ -68,6 +68,18 @@ def test_a_memory_that_is_not_known_is_no_reason_to_act(watched: Watched) -> Non
     assert watched.runtime.evicted == []
 
 
+def test_a_budget_that_cannot_be_read_now_stays_what_it_was(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def blind(*_: Any, **__: Any) -> Any:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr("engine.server.memory.process_budget", blind)
+    watched.read(HIGH)
+    assert len(watched.runtime.evicted) == 1
+    assert "cannot read what memory there is" in caplog.text
+
+
 def test_the_rungs_act_one_after_the_other(watched: Watched) -> None:
     watched.read(HIGH)
     assert len(watched.runtime.evicted) == 1

@@ -1,0 +1,120 @@
+"""Where experiments take place: engines of our own, or one that runs already."""
+
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from chaos.errors import ChaosError
+from chaos.installing import require_server
+from chaos.serving import URL_VARIABLE, borrowed, serving
+from chaos.stage import Subject
+from chaos.toxiproxy import Toxiproxy
+from engine.config import packaged
+from engine.runtime.blas import tools_folder
+from pytest_phase5.breaking.traffic import Generators
+from pytest_phase5.engines import Engine
+from pytest_phase5.launching import OWN_COMMAND
+from pytest_phase5.load.subjects import started_engine
+
+#: Ends what it started when its own parent is gone; see `pytest_phase5.leash`.
+LEASH: Final = (sys.executable, "-P", "-m", "pytest_phase5.leash")
+
+_PHASE5: Final = (sys.executable, "-P", "-m", "pytest_phase5.cli")
+
+
+@dataclass(slots=True, kw_only=True)
+class LocalStage:
+    """On this machine.
+
+    `engine_now` is an engine that runs already. Where it has the flags and the configuration
+    that an experiment needs it is the one that is broken; `only` refuses any other.
+    """
+
+    folder: Path
+    model: str | None = None
+    config: Path | None = None
+    engine_now: Engine | None = None
+    only: bool = False
+    command: tuple[str, ...] = OWN_COMMAND
+    started: list[Engine] = field(default_factory=list)
+    traffic: Generators = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Traffic goes below the folder."""
+        self.traffic = Generators(self.folder / "traffic")
+
+    @contextmanager
+    def engine(
+        self, flags: str, config: Mapping[str, Any], environment: Mapping[str, str]
+    ) -> Iterator[Subject]:
+        """See `Stage.engine`."""
+        now = self.engine_now
+        if now is not None and now.flag_set == flags and not config and not environment:
+            yield _subject(now, None)
+            return
+        if self.only:
+            raise ChaosError(
+                f"{now.url if now else 'the engine'} serves flags {now.flag_set if now else '?'}; "
+                f"the experiment needs one of its own with flags {flags}; allowed: without "
+                "--engine-url"
+            )
+        number = len(self.started)
+        file = self._write(number, config)
+        variables = [f"{name}={value}" for name, value in environment.items()]
+        command = ("env", *variables, *self.command) if variables else self.command
+        log = self.folder / f"engine-{number}.log"
+        with started_engine(
+            flags, model=self.model, config=file, log=log, command=command
+        ) as engine:
+            self.started.append(engine)
+            yield _subject(engine, file)
+
+    def toxiproxy(self) -> AbstractContextManager[Toxiproxy]:
+        """See `Stage.toxiproxy`."""
+        url = os.environ.get(URL_VARIABLE)
+        if url:
+            return borrowed(url)
+        binary = require_server(tools_folder(os.environ))
+        return serving(binary, LEASH, self.folder / "toxiproxy.log")
+
+    def judge(self, folder: Path) -> Sequence[str]:
+        """See `Stage.judge`."""
+        return (*_PHASE5, "gate", "judge", str(folder))
+
+    def _write(self, number: int, over: Mapping[str, Any]) -> Path | None:
+        """The configuration of an engine: the one in use with some of it laid over."""
+        if not over:
+            return self.config
+        base = self.config or packaged("runtime.yaml")
+        document = yaml.safe_load(base.read_text(encoding="utf-8")) or {}
+        file = self.folder / f"engine-{number}.yaml"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(yaml.safe_dump(_laid_over(document, over)), encoding="utf-8")
+        return file
+
+
+def _subject(engine: Engine, config: Path | None) -> Subject:
+    return Subject(
+        url=engine.url,
+        h2_url=engine.h2_url,
+        model=engine.identity.model,
+        flag_set=engine.flag_set,
+        pid=engine.pid,
+        log=engine.log,
+        config=config,
+    )
+
+
+def _laid_over(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for name, value in over.items():
+        former = merged.get(name)
+        deeper = isinstance(value, Mapping) and isinstance(former, Mapping)
+        merged[name] = _laid_over(former or {}, value) if deeper else value
+    return merged
