@@ -15,12 +15,20 @@ from chaos.journal import Account, document, exported, gate_journal
 from chaos.judging import Judgement, Step, Told, judge
 from chaos.record import Effect, Record
 from gates.criteria import Outcome as Rule
-from gates.evidence import ChaosVerdict, Flow, Measurement, Outcome
+from gates.evidence import ChaosVerdict, EngineIdentity, Flow, Measurement, Outcome
 from gates.groups import Group
 from gates.policy import load_policy
 from gates.recovery import recovery
 
 CRITERION = load_policy().criteria["chaos_recovery"]
+ENGINE = EngineIdentity(
+    flag_set="off",
+    model="tiny",
+    model_sha256="aa" * 32,
+    engine_version="0.1.0",
+    commit="c0ffee",
+    config_sha256="cf" * 32,
+)
 
 
 def judged(found: Record | None = None, effect: Effect = PROVEN, **told: Any) -> Judgement:
@@ -222,7 +230,7 @@ def test_a_gate_takes_none_of_them_for_a_pass(judgement: Judgement, outcome: Rul
         item="t",
         attempt=1,
         criteria=(CRITERION.id,),
-        arms={},
+        arms={"treatment": ENGINE},
         machine="m",
         created="2026-03-01T12:00:00+00:00",
         journals=journals,
