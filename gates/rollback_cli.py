@@ -39,6 +39,7 @@ class Order:
     flags: tuple[str, ...] = ()  #: none: every flag
     engines: tuple[str, ...] = ()  #: besides those of the configuration
     reason: str = ""
+    cause: str = "manual"  #: or another of `gates.standing.Cause`
     dry_run: bool = False
 
 
@@ -78,7 +79,7 @@ def rollback(order: Order, *, as_json: bool) -> int:
 
 def _roll_back(order: Order) -> Done:
     known = known_engines(order.config, order.engines)
-    braking = Braking(flags=order.flags, cause="manual", reason=order.reason, ca=known.ca)
+    braking = Braking(flags=order.flags, cause=order.cause, reason=order.reason, ca=known.ca)
     braking.tell(known.urls, PATIENCE)
     braking.wait(_STORE_AFTER)
     written = _write(order, braking)
@@ -101,7 +102,7 @@ def _write(order: Order, braking: Braking) -> "Written":
             ids.setdefault(flag, []).append(brake)
     change = Change(
         flags=order.flags,
-        cause=Cause.MANUAL,
+        cause=Cause(order.cause),
         reason=order.reason,
         who=who(),
         candidate=_candidate(braking),

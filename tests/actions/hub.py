@@ -1,0 +1,287 @@
+"""A throw-away repository with a bare remote, and act, which executes its real workflows.
+
+What is ours is real: workflows, composite actions, pytest, the judge, the moves, Git. Only the
+actions of others are replaced, by small ones that do on this disk what theirs do at GitHub.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from fake_engine import FakeEngine, running
+
+from engine.config import load_config
+from engine.server.machine import machine_class
+from gates.history import HISTORY_FILE
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+PROJECT = HERE / "project"
+FLAG = "ttft_pipeline"
+URL = "https://github.com/acme/rollout.git"
+BRANCH = "rollout"
+USES = re.compile(r"uses: ([\w.-]+/[\w.-]+)@([0-9a-f]{40})")
+
+#: Seconds after which act is ended: a bound against hanging.
+PATIENCE = 180
+
+#: What the actions of others do here. `SHIM_ATTACK` runs between the jobs, in the checkout.
+SHIMS = {
+    "actions/upload-artifact": 'mkdir -p "$SHIM_STORE" && rm -rf "$SHIM_STORE/$NAME" && '
+    'if [ -d "$FROM" ]; then cp -r "$FROM" "$SHIM_STORE/$NAME"; fi',
+    "actions/download-artifact": 'cp -r "$SHIM_STORE/$NAME" "$FROM" && bash -c "${SHIM_ATTACK:-:}"',
+}
+
+
+def tool(name: str) -> Path:
+    """A program of the tests, which `./dev test` builds.
+
+    Raises:
+        AssertionError: it is not there. A test without its tool fails.
+    """
+    built = ROOT / ".tools" / "bin" / name
+    found = built if built.exists() else shutil.which(name)
+    assert found, f"{name} is missing: ./dev test builds it"
+    return Path(found)
+
+
+@dataclass
+class Ran:
+    """One run of a workflow."""
+
+    status: int
+    lines: list[dict[str, Any]]
+
+    @property
+    def jobs(self) -> dict[str, str]:
+        """Jobs that ran, with how they ended; a job that was skipped is not there."""
+        return {line["jobID"]: line["jobResult"] for line in self.lines if "jobResult" in line}
+
+    @property
+    def log(self) -> str:
+        return "\n".join(str(line.get("msg", "")).rstrip("\n") for line in self.lines)
+
+
+@dataclass
+class Hub:
+    """The repository, its remote, and what serves beside it."""
+
+    folder: Path
+    engine: FakeEngine  #: the fleet
+    measured: FakeEngine  #: what the gate measures
+    number: int = field(default=4000)
+
+    @property
+    def work(self) -> Path:
+        return self.folder / "work"
+
+    @property
+    def bare(self) -> Path:
+        return self.folder / "origin.git"
+
+    # The repository.
+
+    def git(self, *arguments: str, folder: Path | None = None) -> str:
+        command = ["git", "-C", str(folder or self.work), *arguments]
+        env = {**os.environ, **self._environment()}
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{arguments}: {done.stderr}"
+        return done.stdout.strip()
+
+    def commit(self, message: str = "change") -> None:
+        """Everything in the work tree, onto main, at the remote, too."""
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--allow-empty", "-m", message)
+        self.git("push", "--quiet", "origin", "HEAD:main")
+
+    def edit(self, path: str, old: str, new: str) -> None:
+        """Change a file of the repository; the text must be there."""
+        file = self.work / path
+        text = file.read_text("utf-8")
+        assert old in text, f"{path}: no {old!r}"
+        file.write_text(text.replace(old, new), "utf-8")
+
+    def state(self, stage: str, percentage: float, epoch: int = 1) -> None:
+        """Put the flag at a stage, in the store and in the fleet."""
+        flag = {
+            "enabled": percentage > 0,
+            "rollout_percentage": percentage,
+            "stage": stage,
+            "epoch": epoch,
+            "entered_at": "2026-01-01T00:00:00+00:00",
+        }
+        text = yaml.safe_dump({"phase4_rollout": {FLAG: flag}, "generation": 3, **self._rollout()})
+        tree = self.folder / "state"
+        if not tree.exists():
+            subprocess.run(["git", "init", "--quiet", "-b", BRANCH, tree], check=True)
+            self.git("remote", "add", "origin", URL, folder=tree)
+        (tree / "config").mkdir(exist_ok=True)
+        (tree / "config" / "runtime.yaml").write_text(text, "utf-8")
+        self.git("add", "--all", folder=tree)
+        self.git("commit", "--quiet", "-m", "state", folder=tree)
+        self.git("push", "--quiet", "--force", "origin", f"HEAD:{BRANCH}", folder=tree)
+        digest = load_config(tree / "config" / "runtime.yaml").digest()
+        for engine in (self.engine, self.measured):
+            engine.config_sha256 = digest
+            engine.generation = 3
+        self.engine.shares[FLAG], self.engine.stages[FLAG] = percentage, stage
+
+    # What was committed there.
+
+    def stored(self) -> dict[str, Any]:
+        """The flag in the store's branch at the remote."""
+        document: dict[str, Any] = yaml.safe_load(self._show("config/runtime.yaml"))
+        found: dict[str, Any] = document["phase4_rollout"][FLAG]
+        return found
+
+    @property
+    def stage(self) -> str:
+        return str(self.stored()["stage"])
+
+    def history(self) -> list[dict[str, Any]]:
+        names = self.git("ls-tree", "-r", "--name-only", BRANCH, folder=self.bare).split()
+        text = self._show(HISTORY_FILE) if HISTORY_FILE in names else ""
+        return [json.loads(line) for line in text.splitlines()]
+
+    def tip(self, branch: str = BRANCH) -> str:
+        return self.git("rev-parse", branch, folder=self.bare)
+
+    def _show(self, path: str) -> str:
+        return self.git("show", f"{BRANCH}:{path}", folder=self.bare)
+
+    # Running.
+
+    def run(
+        self,
+        workflow: str = "rollout",
+        event: str = "workflow_dispatch",
+        *,
+        case: str = "good",
+        attack: str = "",
+        variables: Mapping[str, str] | None = None,
+        **inputs: str,
+    ) -> Ran:
+        """Execute a workflow; the SLO test does what the case says."""
+        self.number += 1
+        env = {
+            "GITHUB_RUN_ID": str(self.number),
+            "PHASE5_VENV": sys.prefix,
+            "SHIM_STORE": str(self.folder / "artifacts" / str(self.number)),
+            "SHIM_ATTACK": attack,
+            "SLO_CASE": case,
+            f"SLO_ENGINE_{FLAG}": self.measured.url,
+            "BARE": str(self.bare),
+            "RUNNER_TEMP": str(self.folder / f"temp-{self.number}"),
+        }
+        if workflow == "rollout":
+            inputs = {"stage": "canary", "flags": FLAG, **inputs}
+        given = [f"--input={name.replace('-', '_')}={value}" for name, value in inputs.items()]
+        known = {"PHASE5_TESTS": "slo", **(variables or {})}
+        command = [
+            str(tool("act")),
+            event,
+            f"--workflows=.github/workflows/{workflow}.yml",
+            "--platform=ubuntu-latest=-self-hosted",
+            "--no-cache-server",
+            "--action-offline-mode",
+            "--json",
+            "--secret=GITHUB_TOKEN=test-token",
+            *self._shims(),
+            *given,
+            *(f"--env={name}={value}" for name, value in env.items()),
+            *(f"--var={name}={value}" for name, value in known.items()),
+        ]
+        done = subprocess.run(
+            command, cwd=self.work, env=self._environment(), capture_output=True,
+            timeout=PATIENCE, check=False,
+        )  # fmt: skip
+        text = done.stdout.decode(errors="replace")
+        lines = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+        assert lines, done.stderr.decode(errors="replace")
+        return Ran(done.returncode, lines)
+
+    def _shims(self) -> Iterator[str]:
+        """The folder that stands for each action of others, at the commit that it is pinned to."""
+        for path in sorted((self.work / ".github").rglob("*.yml")):
+            for name, commit in USES.findall(path.read_text("utf-8")):
+                yield f"--local-repository={name}@{commit}={self._shim(name)}"
+
+    def _shim(self, name: str) -> Path:
+        folder = self.folder / "shims" / name
+        if not folder.exists():
+            folder.mkdir(parents=True)
+            step = {
+                "shell": "bash",
+                "run": SHIMS.get(name, ":"),
+                "env": {"NAME": "${{ inputs.name }}", "FROM": "${{ inputs.path }}"},
+            }
+            names = ("name", "path", "key", "python-version", "if-no-files-found", "subject-path")
+            action = {
+                "name": name,
+                "description": name,
+                "inputs": {key: {"description": key} for key in names},
+                "runs": {"using": "composite", "steps": [step]},
+            }
+            (folder / "action.yml").write_text(yaml.safe_dump(action), "utf-8")
+        return folder
+
+    def _environment(self) -> dict[str, str]:
+        home = self.folder / "home"
+        return {
+            "PATH": os.environ["PATH"],
+            "HOME": str(home),
+            "XDG_CACHE_HOME": str(home / "cache"),
+            "XDG_CONFIG_HOME": str(home / "config"),
+        }
+
+    def _rollout(self) -> dict[str, Any]:
+        return {"rollout": {"store": f"git:{URL}#{BRANCH}", "engines": [self.engine.url]}}
+
+    def make(self) -> None:
+        """The repository as it is at the beginning: every flag off."""
+        (self.folder / "home").mkdir()
+        self._git_settings()
+        subprocess.run(["git", "init", "--quiet", "--bare", "-b", "main", self.bare], check=True)
+        subprocess.run(["git", "init", "--quiet", "-b", "main", self.work], check=True)
+        self.git("remote", "add", "origin", URL)
+        shutil.copytree(ROOT / ".github", self.work / ".github")
+        (self.work / "slo").mkdir()
+        shutil.copy(PROJECT / "hooks.py", self.work / "slo" / "conftest.py")
+        shutil.copy(PROJECT / "slos.py", self.work / "slo" / "test_slo.py")
+        shutil.copy(PROJECT / "pytest.ini", self.work / "pytest.ini")
+        (self.work / "config").mkdir()
+        shutil.copy(PROJECT / "gates.yaml", self.work / "config" / "gates.yaml")
+        (self.work / "config" / "runtime.yaml").write_text(yaml.safe_dump(self._rollout()), "utf-8")
+        (self.work / ".gitignore").write_text(".venv\nphase5-report/\n*.state/\n", "utf-8")
+        dev = self.work / "dev"
+        dev.write_text('#!/bin/sh\nln -sfn "$PHASE5_VENV" .venv\n', "utf-8")
+        dev.chmod(0o755)
+        self.commit("begin")
+        self.state("off", 0, epoch=0)
+
+    def _git_settings(self) -> None:
+        (self.folder / "home" / ".gitconfig").write_text(
+            f'[user]\n\tname = ci\n\temail = ci@example.org\n[url "file://{self.bare}"]\n'
+            f"\tinsteadOf = {URL}\n",
+            "utf-8",
+        )
+
+
+@contextmanager
+def opened(folder: Path) -> Iterator[Hub]:
+    """A hub, whose engines run until the end of the block."""
+    with ExitStack() as stack:
+        fleet = FakeEngine(machine=machine_class())
+        measured = FakeEngine(machine=machine_class(), shares={FLAG: 100.0})
+        hub = Hub(folder, stack.enter_context(running(fleet)), stack.enter_context(running(measured)))
+        hub.make()
+        yield hub
