@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from engine.config import ConfigError, load_config, packaged
-from gates.actions.outcome import AUTO, NONE, Outcome, broken, concluded, stage_in_turn
+from gates.actions.outcome import AUTO, EVERY, NONE, Outcome, broken, concluded, stage_in_turn
 from gates.actions.places import places
 from gates.actions.session import Asked, InputError, LateError, run
 from gates.actions.summary import notes, summary
@@ -43,15 +43,16 @@ def gate() -> int:
 def _judged(report: Path) -> Outcome:
     config = _replica(Path(get_input("config", "config/runtime.yaml")))
     from_off = _switch("from_off")
-    stage = get_input("stage", AUTO)
+    stage, flags = get_input("stage", AUTO), get_input("flags", EVERY)
     if stage == AUTO:
-        stage = stage_in_turn(open_store(config).read().flags, datetime.now(UTC))
+        stage, own = stage_in_turn(open_store(config).read().flags, datetime.now(UTC))
         if not stage:
             reason = "no flag is on its way: the first step from off is asked for by its stage"
             return Outcome(verdict=Decision.HOLD.value, reason=reason)
+        flags = own if flags == EVERY else flags
     asked = Asked(
         stage=stage,
-        flags=get_input("flags", "every"),
+        flags=flags,
         config=config,
         report=report,
         evidence=_lines("evidence"),

@@ -7,9 +7,10 @@ moves nothing and is not green: the gate itself broke.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain, combinations
 from typing import Final
 
-from engine.core.flags import FLAGS
+from engine.core.flags import FLAGS, flag_set_name
 from gates.criteria import WORST_FIRST
 from gates.criteria import Outcome as Found
 from gates.evidence import EvidenceError
@@ -22,6 +23,9 @@ NONE: Final = "none"
 
 #: A stage that is chosen by where the flags stand.
 AUTO: Final = "auto"
+
+#: All flag sets, without the flags that stand elsewhere.
+EVERY: Final = "every"
 
 #: How pytest ends under a gate that does not promote: tests failed, was stopped or could not
 #: collect, no tests. 3 and 4 are its own errors and wrong usage; a signal is negative.
@@ -80,17 +84,24 @@ def concluded(status: int, text: str | None) -> Outcome:
     )
 
 
-def stage_in_turn(standings: Mapping[str, Standing], now: datetime) -> str:
-    """The stage whose door an hourly run judges: of those with flags, each in its turn.
+def stage_in_turn(standings: Mapping[str, Standing], now: datetime) -> tuple[str, str]:
+    """The stage whose door an hourly run judges, and the flag sets for it.
 
-    Empty when no flag is on its way: the first step from off is a person's.
+    Of the stages with flags each has its turn, with all combinations of its flags and no others:
+    a flag that stands before the door is not taken along. Both texts are empty when no flag is on
+    its way.
     """
-    stages = [
-        stage
-        for stage in STAGES[1:-1]
-        if any(standing.stage == stage for standing in standings.values())
-    ]
-    return stages[int(now.timestamp() // _HOUR) % len(stages)] if stages else ""
+    standing: dict[str, list[str]] = {}
+    for flag in FLAGS:
+        if flag in standings:
+            standing.setdefault(standings[flag].stage, []).append(flag)
+    stages = [stage for stage in STAGES[1:-1] if stage in standing]
+    if not stages:
+        return "", ""
+    stage = stages[int(now.timestamp() // _HOUR) % len(stages)]
+    flags = standing[stage]
+    sets = chain.from_iterable(combinations(flags, size) for size in range(len(flags) + 1))
+    return stage, ",".join(flag_set_name(members) for members in sets)
 
 
 def _reason(verdict: Verdict) -> str:
