@@ -57,7 +57,8 @@ def test_a_promotion_is_refused(hub: Hub, attack: Attack) -> None:
 def test_a_report_of_another_run_is_refused(hub: Hub) -> None:
     """It is whole and true, and not what this run's gate said."""
     assert hub.run(dry_run="true").jobs == PROMOTED
-    ran = hub.run(attack=f"cp -r {hub.folder}/artifacts/4001/phase5-report/. phase5-report/")
+    other = f"{hub.folder}/artifacts/4001/phase5-report"
+    ran = hub.run(attack=f"rm -r phase5-report && cp -r {other} phase5-report")
     assert ran.jobs == REFUSED, ran.log
     assert "digest: given a verdict of" in ran.log
     assert hub.stage == "off"
