@@ -133,7 +133,7 @@ class Hub:
             "epoch": epoch,
             "entered_at": "2026-01-01T00:00:00+00:00",
         }
-        text = yaml.safe_dump({"phase4_rollout": {FLAG: flag}, "generation": 3, **self._rollout()})
+        text = yaml.safe_dump({"phase4_rollout": {FLAG: flag}, "generation": 3, **self.rollout()})
         tree = self.folder / "state"
         if not tree.exists():
             subprocess.run(["git", "init", "--quiet", "-b", BRANCH, tree], check=True)
@@ -153,7 +153,7 @@ class Hub:
 
     def stored(self) -> dict[str, Any]:
         """The flag in the store's branch at the remote."""
-        document: dict[str, Any] = yaml.safe_load(self._show("config/runtime.yaml"))
+        document: dict[str, Any] = yaml.safe_load(self.show("config/runtime.yaml"))
         found: dict[str, Any] = document["phase4_rollout"][FLAG]
         return found
 
@@ -163,13 +163,13 @@ class Hub:
 
     def history(self) -> list[dict[str, Any]]:
         names = self.git("ls-tree", "-r", "--name-only", BRANCH, folder=self.bare).split()
-        text = self._show(HISTORY_FILE) if HISTORY_FILE in names else ""
+        text = self.show(HISTORY_FILE) if HISTORY_FILE in names else ""
         return [json.loads(line) for line in text.splitlines()]
 
     def tip(self, branch: str = BRANCH) -> str:
         return self.git("rev-parse", branch, folder=self.bare)
 
-    def _show(self, path: str) -> str:
+    def show(self, path: str) -> str:
         return self.git("show", f"{BRANCH}:{path}", folder=self.bare)
 
     def overtake(self, *command: str) -> None:
@@ -290,7 +290,7 @@ class Hub:
             "XDG_CONFIG_HOME": str(home / "config"),
         }
 
-    def _rollout(self) -> dict[str, Any]:
+    def rollout(self) -> dict[str, Any]:
         return {"rollout": {"store": f"git:{URL}#{BRANCH}", "engines": [self.engine.url]}}
 
     def make(self) -> None:
@@ -308,7 +308,7 @@ class Hub:
         shutil.copy(PROJECT / "pytest.ini", self.work / "pytest.ini")
         (self.work / "config").mkdir()
         shutil.copy(PROJECT / "gates.yaml", self.work / "config" / "gates.yaml")
-        (self.work / "config" / "runtime.yaml").write_text(yaml.safe_dump(self._rollout()), "utf-8")
+        (self.work / "config" / "runtime.yaml").write_text(yaml.safe_dump(self.rollout()), "utf-8")
         (self.work / ".gitignore").write_text(".venv\nphase5-report/\n*.state/\n", "utf-8")
         dev = self.work / "dev"
         dev.write_text('#!/bin/sh\nln -sfn "$PHASE5_VENV" .venv\n', "utf-8")
