@@ -18,8 +18,9 @@ def refuse(message: str, status: int, *, as_json: bool) -> int:
 
 
 def say(text: str) -> None:
-    """A line on standard output."""
+    """A line on standard output, there at once: what comes next may take a while."""
     sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
 
 
 def say_json(document: Any) -> None:

@@ -105,11 +105,18 @@ def base_url(text: str) -> str:
     Raises:
         ValueError: not such a URL; the message says what is allowed.
     """
-    parts = urlsplit(text)  # it, too, raises ValueError
-    extra = parts.query or parts.fragment or parts.username or parts.password
-    if parts.scheme not in {"http", "https"} or not parts.hostname or extra or parts.port == 0:
+    if not _is_base(text):
         raise ValueError(f"engine {_without_user(text)!r}; allowed: http(s)://HOST[:PORT]")
     return text.rstrip("/")
+
+
+def _is_base(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        served = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+    except ValueError:
+        return False
+    return bool(served) and not (parts.query or parts.fragment or "@" in parts.netloc)
 
 
 def _section(config: Path) -> tuple[dict[str, Any], str]:

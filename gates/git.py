@@ -16,6 +16,9 @@ SECONDS: Final = 15.0
 #: Seconds for the first fetch, which may bring the whole history of a project.
 FIRST_SECONDS: Final = 300.0
 
+#: No housekeeping in the background: a clone of a few files needs none.
+_QUIET: Final = ("-c", "gc.auto=0", "-c", "maintenance.auto=false")
+
 #: What would lead a command to another repository than the one that it is given.
 _LOCAL: Final = (
     "GIT_DIR",
@@ -58,14 +61,19 @@ class Repository:
         self.folder = folder
 
     def prepare(self) -> None:
-        """Make it where it is missing; again is harmless.
+        """Make it where it is missing, and take away the locks of commands that were killed.
+
+        The caller sees to it that no other process of ours uses it.
 
         Raises:
             GitError: it cannot be made.
         """
         if not (self.folder / "HEAD").exists():
             self.folder.parent.mkdir(parents=True, exist_ok=True)
-            _run(["git", "init", "--quiet", "--bare", str(self.folder)], {}, b"", SECONDS)
+            make = ["git", "init", "--quiet", "--bare", "--template=", str(self.folder)]
+            _run(make, {}, b"", SECONDS)
+        for left in (*self.folder.glob("*.lock"), *self.folder.glob("refs/**/*.lock")):
+            left.unlink(missing_ok=True)
 
     def run(
         self,
@@ -79,7 +87,7 @@ class Repository:
         Raises:
             GitError: it failed, or took longer than `seconds`.
         """
-        command = ["git", f"--git-dir={self.folder}", *arguments]
+        command = ["git", f"--git-dir={self.folder}", *_QUIET, *arguments]
         return _run(command, environment or {}, given, seconds)
 
     def asks(self, *arguments: str) -> bool:
@@ -96,9 +104,28 @@ class Repository:
             return False
         return True
 
-    def line(self, *arguments: str, given: bytes = b"") -> str:
+    def line(
+        self,
+        *arguments: str,
+        given: bytes = b"",
+        environment: Mapping[str, str] | None = None,
+    ) -> str:
         """The one line that a command prints."""
-        return self.run(*arguments, given=given).decode().strip()
+        return self.run(*arguments, given=given, environment=environment).decode().strip()
+
+    def blobs(self, *names: str) -> list[bytes | None]:
+        """The contents of files, such as `COMMIT:PATH`; None for one that is not there."""
+        answer = self.run("cat-file", "--batch", given="".join(f"{n}\n" for n in names).encode())
+        found: list[bytes | None] = []
+        for name in names:
+            head, _, answer = answer.partition(b"\n")
+            if head == f"{name} missing".encode():
+                found.append(None)
+                continue
+            size = int(head.split()[-1])
+            found.append(answer[:size])
+            answer = answer[size + 1 :]
+        return found
 
 
 def _run(command: list[str], environment: Mapping[str, str], given: bytes, seconds: float) -> bytes:
@@ -136,7 +163,8 @@ def _environment(further: Mapping[str, str]) -> dict[str, str]:
 
 
 def _verb(command: list[str]) -> str:
-    return next(part for part in command[1:] if not part.startswith("-"))
+    parts = (part for part in command[1:] if not part.startswith("-") and part not in _QUIET)
+    return next(parts)
 
 
 def _reason(err: bytes, status: int) -> str:

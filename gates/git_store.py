@@ -32,8 +32,12 @@ _TIP: Final = "refs/phase5/tip"
 #: Where it stood before somebody rewrote it; while that is not part of it, its history is in doubt.
 _LOST: Final = "refs/phase5/lost"
 
+#: The modes of a link, and of a file that was not there before.
+_LINK: Final = "120000"
+_FILE: Final = "100644"
+
 #: How long to wait for another process that uses the clone: its slowest command, and a margin.
-_LOCK_SECONDS: Final = 2 * SECONDS
+LOCK_SECONDS: Final = 2 * SECONDS
 
 
 class GitStore:
@@ -47,6 +51,7 @@ class GitStore:
         policy: Policy,
         *,
         seconds: float = SECONDS,
+        lock_seconds: float = LOCK_SECONDS,
     ) -> None:
         """Keep what is needed; nothing is fetched yet.
 
@@ -56,6 +61,7 @@ class GitStore:
             config: the configuration in use; the clone stands in `CONFIG.state` beside it.
             policy: says what the stages' shares are.
             seconds: how long a command of Git may take.
+            lock_seconds: how long to wait for another process that uses the clone.
 
         Raises:
             StoreError: a remote or branch that Git would take for an option.
@@ -67,6 +73,7 @@ class GitStore:
         self._branch = f"refs/heads/{branch}"
         self._shares = shares_of(policy)
         self._seconds = seconds
+        self._lock_seconds = lock_seconds
         folder = config.with_name(f"{config.name}.state")
         self._lock = folder / "store.lock"
         self._git = Repository(folder / "store.git")
@@ -101,7 +108,7 @@ class GitStore:
         """The clone to ourselves: commands of two processes would disturb each other."""
         try:
             self._lock.parent.mkdir(parents=True, exist_ok=True)
-            with locked(self._lock, _LOCK_SECONDS):
+            with locked(self._lock, self._lock_seconds):
                 self._git.prepare()
                 yield
         except LockHeldError as error:
@@ -113,101 +120,98 @@ class GitStore:
 
     def _fetched(self) -> str:
         """The commit at which the branch stands now."""
-        seen = self._tip()
-        seconds = self._seconds if seen else FIRST_SECONDS
+        seen = self._notes().get(_TIP)
         # The plus only moves our own note of the branch, also when somebody has rewritten it.
-        refs = f"+{self._branch}:{_TIP}"
         self._git.run(
-            "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", self._remote, refs,
-            seconds=seconds,
-        )  # fmt: skip
-        tip = self._tip()
-        if seen and not self._contains(tip, seen):
+            *("fetch", "--quiet", "--no-tags", "--no-write-fetch-head"),
+            *(self._remote, f"+{self._branch}:{_TIP}"),
+            seconds=self._seconds if seen else FIRST_SECONDS,
+        )
+        tip = self._notes()[_TIP]
+        if seen and tip != seen and not self._contains(tip, seen):
             self._git.run("update-ref", _LOST, seen)
         return tip
 
-    def _tip(self) -> str:
-        known = self._git.asks("rev-parse", "--quiet", "--verify", _TIP)
-        return self._git.line("rev-parse", _TIP) if known else ""
+    def _notes(self) -> dict[str, str]:
+        """The commits that we have noted, by the names of the notes."""
+        lines = self._git.run("for-each-ref", "--format=%(refname) %(objectname)", "refs/phase5")
+        return dict(line.split() for line in lines.decode().splitlines())
 
     def _contains(self, commit: str, earlier: str) -> bool:
         return self._git.asks("merge-base", "--is-ancestor", earlier, commit)
 
     def _texts(self, commit: str) -> Texts:
-        return Texts(
-            config=self._blob(commit, CONFIG_FILE),
-            history=self._blob(commit, HISTORY_FILE) if self._entry(commit, HISTORY_FILE) else "",
-            name=Path(CONFIG_FILE).name,
-            where=self.where,
-            version=commit,
-            trouble=self._rewritten(commit),
-        )
+        config, history = self._git.blobs(f"{commit}:{CONFIG_FILE}", f"{commit}:{HISTORY_FILE}")
+        if config is None:
+            raise StoreError(f"{self.where}: {CONFIG_FILE} is not there")
+        try:
+            return Texts(
+                config=config.decode(),
+                history=(history or b"").decode(errors="replace"),
+                name=Path(CONFIG_FILE).name,
+                where=self.where,
+                version=commit,
+                trouble=self._rewritten(commit),
+            )
+        except UnicodeDecodeError as error:
+            raise StoreError(f"{self.where}: {CONFIG_FILE}: not UTF-8 text") from error
 
     def _rewritten(self, commit: str) -> str:
         """What tells that somebody rewrote the branch; empty when it only grew."""
-        lost = self._git.asks("rev-parse", "--quiet", "--verify", _LOST)
-        if not lost or self._contains(commit, _LOST):
+        lost = self._notes().get(_LOST)
+        if lost is None or self._contains(commit, lost):
             return ""
-        earlier = self._git.line("rev-parse", "--short", _LOST)
-        return f"the branch was rewritten: commit {earlier} is no longer part of it"
-
-    def _entry(self, commit: str, path: str) -> str:
-        """Mode, kind and digest of a file in a commit; empty when it is not there."""
-        return self._git.line("ls-tree", commit, path)
-
-    def _blob(self, commit: str, path: str) -> str:
-        try:
-            return self._git.run("cat-file", "blob", f"{commit}:{path}").decode()
-        except UnicodeDecodeError as error:
-            raise StoreError(f"{self.where}: {path}: not UTF-8 text") from error
+        return f"the branch was rewritten: commit {lost[:12]} is no longer part of it"
 
     def _committed(self, parent: str, new: Changed) -> str:
         """A commit with the new texts; nobody knows of it yet."""
+        texts = {CONFIG_FILE: new.texts.config, HISTORY_FILE: new.texts.history}
+        modes = self._modes(parent, *texts)
+        entries = ""
+        for path, text in texts.items():
+            blob = self._git.line("hash-object", "-w", "--stdin", given=text.encode())
+            entries += f"{modes.get(path, _FILE)} {blob}\t{path}\n"
         with tempfile.TemporaryDirectory(dir=self._lock.parent) as scratch:
             index = {"GIT_INDEX_FILE": str(Path(scratch) / "index")}
             self._git.run("read-tree", parent, environment=index)
-            for path, text in ((CONFIG_FILE, new.texts.config), (HISTORY_FILE, new.texts.history)):
-                blob = self._git.line("hash-object", "-w", "--stdin", given=text.encode())
-                entry = f"{self._mode(parent, path)},{blob},{path}"
-                self._git.run("update-index", "--add", "--cacheinfo", entry, environment=index)
-            tree = self._git.run("write-tree", environment=index).decode().strip()
-        commit = self._git.run(
-            "commit-tree", tree, "-p", parent,
-            given=_message(new.record).encode(), environment=self._identity(),
-        )  # fmt: skip
-        return commit.decode().strip()
+            self._git.run("update-index", "--index-info", given=entries.encode(), environment=index)
+            tree = self._git.line("write-tree", environment=index)
+        message = _message(new.record).encode()
+        who = self._identity()
+        return self._git.line("commit-tree", tree, "-p", parent, given=message, environment=who)
 
-    def _mode(self, commit: str, path: str) -> str:
-        """The mode of a file, which stays.
-
-        Raises:
-            StoreError: it is a link, whose target another repository may hold.
-        """
-        entry = self._entry(commit, path)
-        if entry and not entry.startswith("100"):
-            raise StoreError(f"{self.where}: {path}: not a file; given {entry}")
-        return entry.split()[0] if entry else "100644"
+    def _modes(self, commit: str, *paths: str) -> dict[str, str]:
+        """The modes of files, which stay."""
+        lines = self._git.run("ls-tree", commit, *paths).decode().splitlines()
+        entries = (line.split(maxsplit=3) for line in lines)
+        return {path: mode for mode, kind, _, path in entries if kind == "blob" and mode != _LINK}
 
     def _identity(self) -> dict[str, str]:
         """Whose commit it is, where neither Git's configuration nor the environment tells."""
+        known = self._git.run("config", "--list", "--name-only").decode().split()
         fallback = {}
         for part, value in (("name", "phase5"), ("email", "phase5@localhost")):
-            if not self._git.asks("config", f"user.{part}"):
+            if f"user.{part}" not in known:
                 for role in ("AUTHOR", "COMMITTER"):
                     variable = f"GIT_{role}_{part.upper()}"
                     fallback[variable] = os.environ.get(variable, value)
         return fallback
 
     def _push(self, commit: str, before: Snapshot) -> None:
-        """Push without force. Whatever the answer was, the branch tells what became of it.
+        """Push, if the branch still stands where the change was decided on.
+
+        Nothing is forced: our commit follows that one. The lease refuses the push also when the
+        branch was put back to an earlier commit. Whatever the answer was, the branch tells what
+        became of it.
 
         Raises:
             ConflictError: others were faster.
             StoreError: it was refused, or nobody can tell what became of it.
         """
         try:
+            lease = f"--force-with-lease={self._branch}:{before.version}"
             refs = f"{commit}:{self._branch}"
-            self._git.run("push", "--quiet", self._remote, refs, seconds=self._seconds)
+            self._git.run("push", "--quiet", lease, self._remote, refs, seconds=self._seconds)
             self._git.run("update-ref", _TIP, commit)
         except GitError as refused:
             self._ask(commit, before, refused)

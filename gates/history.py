@@ -235,6 +235,15 @@ def _gap(found: str, recorded: int) -> str:
     return f"behind generation {recorded}, {found}: a change was not recorded"
 
 
+def entered(history: History, stage: str) -> tuple[datetime, ...]:
+    """When flags were promoted to a stage, whether or not they still stand there."""
+    return tuple(
+        record.at
+        for record in history.records
+        if record.event == "promote" and any(c.target == stage for c in record.flags.values())
+    )
+
+
 def pauses(history: History, flag: str) -> tuple[tuple[datetime, datetime | None], ...]:
     """When a flag was held: from, and until; None for a hold that goes on.
 

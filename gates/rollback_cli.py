@@ -5,18 +5,25 @@ written is named, and the engines are at 0 % all the same.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from engine.core.flags import FLAGS
 from gates.asking import EngineError
-from gates.braking import PATIENCE, Braking, Confirmed
+from gates.braking import PATIENCE, Braking
 from gates.engine_views import EngineView
 from gates.exits import DONE, ERROR, say, say_json
 from gates.fleet import Known, known_engines
-from gates.lifetime import process_seconds
 from gates.plain_http import view
+from gates.rollback_report import (
+    NOBODY,
+    Done,
+    document,
+    engine_lines,
+    last_confirmed,
+    store_lines,
+)
 
 if TYPE_CHECKING:
     from gates.rollback_store import Written
@@ -27,8 +34,6 @@ _STORE_AFTER: Final = 1.0
 
 #: Seconds to ask engines that have just answered who they are.
 _IDENTITY_SECONDS: Final = 2.0
-
-Outcomes = dict[str, Confirmed | EngineError]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,52 +47,53 @@ class Order:
     cause: str = "manual"  #: or another of `gates.standing.Cause`
     dry_run: bool = False
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Done:
-    """What was reached."""
-
-    order: Order
-    known: Known
-    outcomes: Outcomes
-    written: "Written"
-
     @property
-    def confirmed(self) -> bool:
-        """Every engine said that it is at 0 %; where none is known, nobody did."""
-        answers = self.outcomes.values()
-        return bool(answers) and all(isinstance(answer, Confirmed) for answer in answers)
-
-    @property
-    def seconds(self) -> float | None:
-        """Until the last engine had confirmed."""
-        times = [a.seconds for a in self.outcomes.values() if isinstance(a, Confirmed)]
-        return max(times) if self.confirmed else None
+    def named(self) -> tuple[str, ...]:
+        """The flags that it is about."""
+        return self.flags or FLAGS
 
 
 def rollback(order: Order, *, as_json: bool) -> int:
     """Roll flags back; 0 when every engine confirmed 0 %, else 1."""
     if order.dry_run:
         return _rehearse(order, as_json=as_json)
-    done = _roll_back(order)
+    done = _roll_back(order, as_json=as_json)
     if as_json:
         say_json(document(done))
     else:
-        _show(done)
+        for line in store_lines(done):
+            say(line)
     return DONE if done.confirmed else ERROR
 
 
-def _roll_back(order: Order) -> Done:
+def _roll_back(order: Order, *, as_json: bool) -> Done:
+    def announce() -> None:
+        """As soon as it is known: the store may be slow."""
+        for line in () if as_json else engine_lines(braking.outcomes, order.named):
+            say(line)
+
     known = known_engines(order.config, order.engines)
     braking = Braking(flags=order.flags, cause=order.cause, reason=order.reason, ca=known.ca)
     braking.tell(known.urls, PATIENCE)
     braking.wait(_STORE_AFTER)
+    early = last_confirmed(braking.outcomes) is not None
+    if early:
+        announce()
     written = _write(order, braking)
     braking.wait(PATIENCE)
+    left = _deliver(known, braking, written)
     if written.lifted:
         braking.tell(known.urls, PATIENCE)
         braking.wait(PATIENCE)
-    return Done(order=order, known=known, outcomes=braking.outcomes, written=written)
+    if written.lifted or not early:
+        announce()
+    return Done(
+        flags=order.named,
+        outcomes=braking.outcomes,
+        written=written,
+        left=left,
+        doubt=known.doubt,
+    )
 
 
 def _write(order: Order, braking: Braking) -> "Written":
@@ -109,6 +115,17 @@ def _write(order: Order, braking: Braking) -> "Written":
         brakes=ids,
     )
     return write_rollback(order.config, change)
+
+
+def _deliver(known: Known, braking: Braking, written: "Written") -> dict[str, str]:
+    """Bring the store's state, beside which what a promotion in flight brings later is older."""
+    if written.after is None:
+        return {}
+    from gates.delivering import deliver, delivery_document
+
+    reached = replace(known, urls=tuple(braking.confirmed))
+    answers = delivery_document(deliver(reached, written.after))
+    return {url: answer["reason"] for url, answer in answers.items() if not answer["taken"]}
 
 
 def _candidate(braking: Braking) -> str:
@@ -145,7 +162,9 @@ def _rehearse(order: Order, *, as_json: bool) -> int:
     reached = bool(views) and all(isinstance(seen, EngineView) for seen in views.values())
     if as_json:
         engines = {url: _served(seen, order) for url, seen in views.items()}
-        say_json({"dry_run": True, "reached": reached, "flags": _named(order), "engines": engines})
+        say_json(
+            {"dry_run": True, "reached": reached, "flags": list(order.named), "engines": engines}
+        )
         return DONE if reached else ERROR
     for url, seen in views.items():
         if isinstance(seen, EngineError):
@@ -154,83 +173,11 @@ def _rehearse(order: Order, *, as_json: bool) -> int:
             shares = ", ".join(f"{f} {p:g} %" for f, p in _served(seen, order).items())
             say(f"{url}  would brake: {shares}")
     if not views:
-        say(_NOBODY)
+        say(NOBODY)
     return DONE if reached else ERROR
-
-
-_NOBODY: Final = "no engine is known: name each with --engine URL, or in rollout.engines"
-
-
-def _named(order: Order) -> list[str]:
-    return list(order.flags or FLAGS)
 
 
 def _served(seen: EngineView | EngineError, order: Order) -> dict[str, Any]:
     if isinstance(seen, EngineError):
         return {"error": seen.reason}
-    return {flag: seen.flags[flag].effective for flag in _named(order)}
-
-
-def document(done: Done) -> dict[str, Any]:
-    """What was reached, as JSON has it."""
-    written = done.written
-    return {
-        "confirmed": done.confirmed,
-        "seconds": done.seconds,
-        "flags": _named(done.order),
-        "engines": {url: _outcome(outcome) for url, outcome in done.outcomes.items()},
-        "store": {
-            "where": written.where,
-            "generation": written.generation,
-            "flags": {f: {"from": a, "to": b} for f, (a, b) in written.flags.items()},
-            "error": written.trouble or None,
-            "unrecorded": written.unrecorded or None,
-        },
-        "doubt": done.known.doubt or None,
-    }
-
-
-def _outcome(outcome: Confirmed | EngineError) -> dict[str, Any]:
-    if isinstance(outcome, EngineError):
-        return {"confirmed": False, "seconds": None, "brakes": {}, "error": outcome.reason}
-    return {
-        "confirmed": True,
-        "seconds": outcome.seconds,
-        "brakes": dict(outcome.brakes),
-        "error": None,
-    }
-
-
-def _show(done: Done) -> None:
-    for url, outcome in done.outcomes.items():
-        if isinstance(outcome, Confirmed):
-            say(f"{url}  0 % after {outcome.seconds:.2f} s")
-        else:
-            say(f"{url}  NOT CONFIRMED: {outcome.reason}")
-    if done.seconds is not None:
-        say(f"every engine at 0 % after {done.seconds:.2f} s: {', '.join(_named(done.order))}")
-    elif not done.outcomes:
-        say(f"NOT CONFIRMED: {_NOBODY}")
-    else:
-        say(f"NOT CONFIRMED after {process_seconds():.0f} s by: {', '.join(_missing(done))}")
-        say("run it again, or leave it to the guard: what confirmed stays at 0 %")
-    for line in _store_lines(done.written):
-        say(line)
-    if done.known.doubt:
-        say(f"{done.known.doubt}; engines from --engine and from what was known last")
-
-
-def _missing(done: Done) -> list[str]:
-    return [url for url, outcome in done.outcomes.items() if isinstance(outcome, EngineError)]
-
-
-def _store_lines(written: "Written") -> list[str]:
-    lines = [f"{flag}: {origin} -> {target}" for flag, (origin, target) in written.flags.items()]
-    if written.generation is not None:
-        changed = "" if lines else ", nothing to change"
-        lines.append(f"store {written.where}: generation {written.generation}{changed}")
-    if written.unrecorded:
-        lines.append(f"HISTORY NOT WRITTEN: {written.unrecorded}")
-    if written.trouble:
-        lines.append(f"STORE NOT WRITTEN: {written.trouble}; brakes hold all the same")
-    return lines
+    return {flag: seen.flags[flag].effective for flag in order.named}

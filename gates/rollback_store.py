@@ -33,7 +33,7 @@ class Written:
 
     Attributes:
         where: the store; empty when it could not be opened.
-        generation: after.
+        after: the store as it is now; None when it was not written.
         flags: those that moved, with the stage before and after.
         lifted: flags whose brakes a promotion lifted meanwhile: the engines must be told again.
         trouble: why it was not written; empty when it was.
@@ -41,7 +41,7 @@ class Written:
     """
 
     where: str = ""
-    generation: int | None = None
+    after: Snapshot | None = None
     flags: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     lifted: frozenset[str] = frozenset()
     trouble: str = ""
@@ -55,17 +55,19 @@ def write_rollback(config: Path, change: Change) -> Written:
 
     def decide(before: Snapshot) -> tuple[Mapping[str, Standing], Record]:
         seen.append(before.flags)
+        flags = change.flags or FLAGS
         after = moved(
             policy,
             before.flags,
-            change.flags or FLAGS,
+            flags,
             Event.ROLLBACK,
             now=datetime.now(UTC),
             cause=change.cause,
             candidate=change.candidate,
             brakes=change.brakes,
         )
-        return after, _record(change)
+        # Flags at off are written as they stand, so that a promotion in flight has lost there too.
+        return {**{flag: before.flags[flag] for flag in flags}, **after}, _record(change)
 
     try:
         store = open_store(config, policy)
@@ -82,7 +84,7 @@ def _written(
     before = seen[-1]
     return Written(
         where=where,
-        generation=last.generation,
+        after=last,
         flags={
             flag: (before[flag].stage, standing.stage)
             for flag, standing in last.flags.items()

@@ -10,7 +10,7 @@ from typing import Final
 
 from rich.console import Group, RenderableType
 from rich.live import Live
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from engine.config import ConfigError, RolloutConfig
@@ -103,6 +103,7 @@ def tables(status: Status, now: datetime) -> RenderableType:
     """Flags, engines and problems."""
     parts: list[RenderableType] = [f"{status.where}: generation {status.generation}"]
     parts.append(_flags(status))
+    parts.extend(Text(f"{f}: {'; '.join(notes)}") for f, notes in _all_notes(status).items())
     parts.append(_engines(status, now) if status.engines else "no engine is known")
     parts.extend(Text(f"! {problem}", style="yellow") for problem in status.problems)
     return Group(*parts)
@@ -112,17 +113,17 @@ def _watch(question: Question, policy: Policy, store: Store) -> int:
     def render() -> RenderableType:
         return tables(look(question, policy, store), datetime.now(UTC))
 
-    with Live(render(), auto_refresh=False, screen=False) as live:
-        try:
+    try:
+        with Live(render(), auto_refresh=False, screen=False) as live:
             while True:
                 time.sleep(_EVERY)
                 live.update(render(), refresh=True)
-        except KeyboardInterrupt:
-            return DONE
+    except KeyboardInterrupt:  # how one leaves it
+        return DONE
 
 
 def _flags(status: Status) -> Table:
-    table = Table("flag", "stage", "share", "soak left", "epoch", "since", "notes")
+    table = _whole("flag", "stage", "share", "soak left", "epoch", "since")
     for flag, standing in status.flags.items():
         entered = standing.entered_at
         table.add_row(
@@ -131,14 +132,26 @@ def _flags(status: Status) -> Table:
             f"{standing.percentage:g} %" if standing.enabled else "0 %",
             _soak(status.soaks.get(flag)),
             str(standing.epoch),
-            entered.astimezone(UTC).strftime("%Y-%m-%d %H:%MZ") if entered else "",
-            "; ".join(_notes(status, flag)),
+            entered.astimezone(UTC).strftime("%m-%d %H:%MZ") if entered else "",
         )
     return table
 
 
+def _whole(*headers: str) -> Table:
+    """A table whose names are whole on the narrowest terminal."""
+    return Table(*(Column(header, no_wrap=True) for header in headers))
+
+
+def _all_notes(status: Status) -> dict[str, list[str]]:
+    notes = {flag: list(_notes(status, flag)) for flag in status.flags}
+    return {flag: lines for flag, lines in notes.items() if lines}
+
+
 def _notes(status: Status, flag: str) -> Iterator[str]:
     standing = status.flags[flag]
+    soak = status.soaks.get(flag)
+    if soak and soak.trouble:
+        yield f"soak not known: {soak.trouble}"
     if standing.held:
         yield f"held: {standing.held}"
     if standing.approved:
@@ -153,30 +166,34 @@ def _soak(soak: Soak | None) -> str:
     if soak is None:
         return ""
     if soak.left is None:
-        return soak.trouble or f"not known, of {soak.demanded / 60:g} h"
+        return f"? of {soak.demanded / 60:g} h"
     return f"{soak.left / 60:.1f} of {soak.demanded / 60:g} h"
 
 
 def _engines(status: Status, now: datetime) -> Table:
-    table = Table("engine", "ready", "generation", *FLAGS, "lease")
+    table = _whole("engine", "generation", "lease")
+    table.add_column("serves", overflow="fold")
     for url, engine in status.engines.items():
         if isinstance(engine, EngineError):
-            table.add_row(url, "no answer", "", *("" for _ in FLAGS), "")
+            table.add_row(url, "", "", "no answer")
             continue
-        cells = (_served(engine.flags[flag]) for flag in FLAGS)
-        ready = "yes" if engine.ready else "no"
-        table.add_row(url, ready, str(engine.generation), *cells, _lease(engine, now))
+        served = [_served(flag, engine.flags[flag]) for flag in FLAGS]
+        ready = [] if engine.ready else ["not ready"]
+        told = ", ".join([*ready, *filter(None, served)]) or "nothing but control"
+        table.add_row(url, str(engine.generation), _lease(engine, now), Text(told))
     return table
 
 
-def _served(flag: FlagView) -> str:
+def _served(name: str, flag: FlagView) -> str:
+    """What there is to say of a flag; nothing of one that is simply off."""
     marks = [f"brake {flag.brake} ({flag.cause})"] if flag.brake else []
     marks += ["unmanaged"] if flag.unmanaged else []
-    return " ".join([f"{flag.effective:g} %", *marks])
+    told = [] if flag.off and not marks else [name, f"{flag.effective:g} %", *marks]
+    return " ".join(told)
 
 
 def _lease(engine: EngineView, now: datetime) -> str:
     if engine.lease.lapsed:
         return "lapsed, frozen" if engine.lease.frozen else "lapsed"
     left = lease_left(engine, now)
-    return "none needed" if left is None else f"{left:.0f} s"
+    return "not needed" if left is None else f"{left:.0f} s"

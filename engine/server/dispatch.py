@@ -181,7 +181,7 @@ class Dispatcher:
         if TTFT_PIPELINE not in flags:
             return
         for stream in self.streams.values():
-            if TTFT_PIPELINE in stream.flags:
+            if TTFT_PIPELINE in stream.flags and not stream.plain:
                 stream.plain = True
                 self._runtime.forget(stream.uid)
                 self._runtime.simplify(stream.uid)

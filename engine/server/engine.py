@@ -200,8 +200,6 @@ class Engine:
         """Count a request that ended, once, served or not; `streams` are its choices."""
         self._observing.ended(call, outcome, streams, reason)
 
-    # What changes while the engine runs.
-
     def states(self) -> dict[str, FlagState]:
         """What serves for each flag now, brakes included."""
         return braked(self.settings.states(), self.rollout.brakes)

@@ -115,8 +115,14 @@ class Remembering:
         done.pop().result()
 
     def _write(self, brakes: _Brakes, kept: Kept | None, lifts: _Brakes) -> None:
+        failures = []
         for (flag, _), brake in brakes.items():
-            self._memory.brake(flag, brake)
+            try:
+                self._memory.brake(flag, brake)
+            except StateError as error:  # the next may fit, or leave its name at least
+                failures.append(error)
+        if failures:
+            raise failures[0]
         if kept is not None:
             self._memory.keep(kept)
         for (flag, _), brake in lifts.items():

@@ -71,11 +71,11 @@ class EngineRollout:
         if kept is None:
             flags = settings.config.phase4_rollout
             return Taken(settings=settings, lifted={n: flags.flag(n).lifted for n in FLAGS})
+        before = settings.resumed(kept.served, kept.delivered, kept.told)
         if kept.lease is not None:
             self._lease = Lease.resume(*kept.lease, **self._times())
-            brought = {name for name, share in kept.delivered.items() if share}
-            self._needed = bool(brought - self.brakes.keys())
-        return settings.resumed(kept.served, kept.delivered, kept.told)
+        self._needed = bool(self._unbraked(before))
+        return before.told_anew(settings.told, self.refusal(before))
 
     def enter(self, settings: Settings, lifted: Mapping[str, Iterable[str]]) -> None:
         """Other settings serve from now on: lift what they cite, and see to the lease."""
@@ -123,7 +123,7 @@ class EngineRollout:
         engine.serve()
         if cause is Cause.CRASH:
             engine.dispatcher.without(flags)
-        log.warning("rolled back (%s): %s: %s", cause, ", ".join(flags) or "none", reason)
+        log.warning("rolled back (%s): %s: %r", cause, ", ".join(flags) or "none", reason)
         await self._remembering.brakes_durable()
         return ids
 

@@ -107,8 +107,8 @@ class Settings:
         """What serves of the rollout."""
         return State.of(self.config)
 
-    def resumed(self, kept: State, delivered: Mapping[str, float], told: State) -> Taken:
-        """After a restart: what served before, then the file, as if it had been reloaded.
+    def resumed(self, kept: State, delivered: Mapping[str, float], told: State) -> "Settings":
+        """What served before a restart; what the file says now is to be told anew.
 
         Args:
             kept: what served.
@@ -119,8 +119,7 @@ class Settings:
         served = {
             name: Served(state, delivered[name]) for name, state in config.flag_states().items()
         }
-        before = replace(self, config=config, served=served, told=told)
-        return before.told_anew(self.told)
+        return replace(self, config=config, served=served, told=told)
 
     def states(self) -> dict[str, FlagState]:
         """What is asked to serve for each flag; brakes stand above it."""
@@ -193,11 +192,11 @@ class Settings:
 
     def _raises(self, state: State) -> bool:
         """Whether anybody may come in: by a share, by other keys, by the end of a brake."""
-        asked, ours = _states(self.config, state.rollout), self.config.phase4_rollout
+        asked = _states(self.config, state.rollout)
         return any(
             asked[name].percentage > served.state.percentage
             or asked[name].salt != served.state.salt
-            or set(state.rollout.flag(name).lifted) - set(ours.flag(name).lifted)
+            or state.rollout.flag(name).lifted
             for name, served in self.served.items()
         )
 

@@ -14,7 +14,7 @@ CONTEXT = 8192
 def before_call(_context: Any, case: Any, _kwargs: Any) -> None:
     """Generate little. What the document forbids stays as it is."""
     body = case.body
-    if not isinstance(body, dict):
+    if not isinstance(body, dict) or not case.path.startswith("/v1/"):
         return
     for name in ("max_tokens", "max_completion_tokens"):
         if isinstance(body.get(name), int | float) and 0 < body[name] <= CONTEXT:

@@ -1,178 +1,126 @@
-"""How long a manual rollback takes while streams are live, and whether it loses one.
+"""How long an engine takes to roll back under streams, durably: a table of milliseconds.
 
-    ./dev run python tests/performance/bench_rollback.py [--runs 20] [--streams 75] [--engines 2]
+    ./dev run python tests/performance/bench_rollback.py [--streams 75] [--rounds 20]
 
-For each run the flag stands at mid, every client has a stream, and `phase5 rollback` is called as
-a process. Its time is from the start of that process until the last engine had confirmed 0 %. Ends
-with 1 when a rollback was not confirmed or a stream was lost.
+From the request to the answer of `POST /admin/rollback` for all four flags, each at 100 %. The
+streams come from a process of their own, each followed by another, and none may be lost; behind
+an answer one more request is made, which must be control. Between the rounds a delivery lifts.
 """
 
 import argparse
+import asyncio
 import json
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
-from contextlib import ExitStack
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
+import aiohttp
 import httpx
 from rich.console import Console
-from starting import Started, started
+from rich.table import Table
+from starting import started
 
 from engine.core.flags import FLAGS
 
-FLAG = "ttft_pipeline"
-#: The console script, as an operator calls it.
-PHASE5 = Path(sys.executable).with_name("phase5")
-#: The aim of the requirements, from the command to every engine at 0 %.
-AIM_SECONDS = 2.0
+ALL_IN = {"enabled": True, "rollout_percentage": 100, "holdback_percentage": 0}
+ASKED = {"model": "tiny", "ignore_eos": True, "temperature": 0.9}
+#: Long enough that nearly all streams outlive a rollback.
+TOKENS = 200
+#: Seconds between rounds, for streams of both arms to be under way.
+PAUSE = 0.5
 
 
-@dataclass
-class Bench:
-    """The engines, the store that the command works on, and what was measured."""
-
-    engines: list[Started]
-    store: Path
-    generation: int = 0
-    brakes: list[str] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-    processes: list[float] = field(default_factory=list)
-    unconfirmed: list[str] = field(default_factory=list)
-
-    @property
-    def urls(self) -> list[str]:
-        return [url for engine in self.engines for url in engine.urls]
-
-    def raise_flag(self) -> None:
-        """To mid in the store and in every engine, whatever was rolled back before."""
-        self.generation += 10
-        state = {
-            "enabled": True,
-            "rollout_percentage": 50,
-            "stage": "mid",
-            "epoch": self.generation,
-            "lifted": self.brakes,
-        }
-        rollout = {"engines": self.urls}
-        document = {"generation": self.generation, "rollout": rollout}
-        self.store.write_text(json.dumps({**document, "phase4_rollout": {FLAG: state}}))
-        body = {"generation": self.generation, "flags": {FLAG: state}}
-        for url in self.urls:
-            answer = httpx.post(f"{url}/admin/rollout", json=body, timeout=60).json()
-            served = answer["flags"][FLAG]["effective"]
-            if served == 0:
-                sys.exit(f"{url} does not serve {FLAG}: {answer}")
-
-    def roll_back(self) -> None:
-        """Once, as an operator would."""
-        began = time.perf_counter()
-        command = [
-            str(PHASE5),
-            "rollback",
-            "--config",
-            str(self.store),
-            "--json",
-            "--reason",
-            "bench",
-        ]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        self.processes.append(time.perf_counter() - began)
-        said = json.loads(done.stdout) if done.stdout else {"engines": {}, "confirmed": False}
-        if done.returncode or not said["confirmed"] or said["store"]["error"]:
-            self.unconfirmed.append(f"exit {done.returncode}: {said} {done.stderr}")
-            return
-        self.seconds.append(said["seconds"])
-        self.brakes += [e["brakes"][FLAG] for e in said["engines"].values()]
-        for url in self.urls:
-            shares = httpx.get(f"{url}/v1/status", timeout=60).json()["flags"]
-            if any(shares[name]["effective"] for name in FLAGS):
-                self.unconfirmed.append(f"{url} confirmed and serves {shares}")
+def yaml(streams: int) -> str:
+    """Everything on, and a place for each stream and for the one that checks."""
+    document = {
+        "generation": 1,
+        "phase4_rollout": dict.fromkeys(FLAGS, ALL_IN),
+        "admission": {"limit": streams + 1},
+        "governor": {"min_limit": streams + 1, "max_limit": streams + 1},
+        "runtime": {"max_rows": streams + 1},
+    }
+    return json.dumps(document)
 
 
-def ask(clients: "subprocess.Popen[str]") -> Any:
-    """How the streams fare."""
-    assert clients.stdin is not None
-    assert clients.stdout is not None
-    clients.stdin.write("\n")
-    clients.stdin.flush()
-    return json.loads(clients.stdout.readline())
+async def load(url: str, streams: int) -> dict[str, int]:
+    """Keep so many streams under way until standard input ends; how they ended."""
+    over, counts = asyncio.Event(), {"whole": 0, "lost": 0}
+
+    async def client(session: aiohttp.ClientSession, number: int) -> None:
+        while not over.is_set():
+            body = {**ASKED, "prompt": f"Story {number}", "max_tokens": TOKENS, "stream": True}
+            async with session.post(f"{url}/v1/completions", json=body) as answer:
+                text = (await answer.read()).decode()
+            counts["whole" if text.endswith("data: [DONE]\n\n") else "lost"] += 1
+
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=connector) as session, asyncio.TaskGroup() as group:
+        for number in range(streams):
+            group.create_task(client(session, number))
+        await asyncio.to_thread(sys.stdin.read)
+        over.set()
+    return counts
 
 
-def wait_for_streams(clients: "subprocess.Popen[str]", streams: int, bench: Bench) -> None:
-    """Until every client has its stream, and an engine says so."""
-    while ask(clients)["live"] < streams or not any(in_flight(url) for url in bench.urls):
-        time.sleep(0.05)
+def under_way(http: httpx.Client, streams: int) -> bool:
+    """Whether all streams are there."""
+    return int(http.get("/v1/status").json()["streams_in_flight"]) >= streams
 
 
-def in_flight(url: str) -> int:
-    count: int = httpx.get(f"{url}/v1/status", timeout=60).json()["streams_in_flight"]
-    return count
+def roll_back(http: httpx.Client, generation: int) -> float:
+    """One round: seconds to the answer. Lifts again behind it."""
+    began = time.perf_counter()
+    answer = http.post("/admin/rollback").raise_for_status().json()
+    seconds = time.perf_counter() - began
+    new = http.post("/v1/completions", json={**ASKED, "prompt": "New", "max_tokens": 1})
+    if new.headers["x-phase5-flags"] != "off":
+        sys.exit(f"a new stream was {new.headers['x-phase5-flags']} behind the answer")
+    lifted: dict[str, Any] = {name: {"lifted": [id_]} for name, id_ in answer["brakes"].items()}
+    body = {"generation": generation, "flags": lifted}
+    if not http.post("/admin/rollout", json=body).raise_for_status().json()["taken"]:
+        sys.exit("the engine did not take the state that lifts")
+    return seconds
 
 
-def measure(options: argparse.Namespace) -> tuple[Bench, Any]:
-    """All runs, and the account of the streams at the end."""
-    limits = f"admission: {{limit: {options.streams}, deadline_seconds: 120}}\n"
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        engines = [
-            stack.enter_context(started(limits, model=options.model))
-            for _ in range(options.engines)
-        ]
-        bench = Bench(engines, folder / "runtime.yaml")
-        script = Path(__file__).with_name("endless_streams.py")
-        clients = stack.enter_context(
+def measure(streams: int, rounds: int) -> tuple[list[float], dict[str, int]]:
+    """Seconds of each round, and how the streams ended."""
+    with started(yaml(streams)) as engine:
+        url = engine.urls[0]
+        command = [sys.executable, __file__, "--streams", str(streams), "--load", url]
+        with (
+            httpx.Client(base_url=url, timeout=60) as http,
             subprocess.Popen(
-                [sys.executable, str(script), str(options.streams), *bench.urls],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-        )
-        for _ in range(options.runs):
-            bench.raise_flag()
-            wait_for_streams(clients, options.streams, bench)
-            bench.roll_back()
-        assert clients.stdin is not None
-        assert clients.stdout is not None
-        clients.stdin.close()
-        account = json.loads(clients.stdout.readline())
-    return bench, account
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            ) as load_process,
+        ):
+            times = []
+            for number in range(rounds):
+                while not under_way(http, streams - streams // 10):
+                    time.sleep(0.05)
+                time.sleep(PAUSE)
+                times.append(roll_back(http, number + 2))
+            out, _ = load_process.communicate("")
+        return times, json.loads(out)
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and print, or be the load."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--streams", type=int, default=75)
-    parser.add_argument("--engines", type=int, default=2)
-    parser.add_argument("--model", default="tiny")
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--load", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    bench, account = measure(options)
-    out = Console(width=120)
-    out.print(
-        f"{options.model}, {options.engines} engines, {options.streams} streams, "
-        f"{len(bench.seconds)} of {options.runs} rollbacks confirmed"
-    )
-    if bench.seconds:
-        ordered = sorted(bench.seconds)
-        out.print(
-            f"to the last engine at 0 %: {ordered[0]:.2f} s at best, "
-            f"{statistics.median(ordered):.2f} s median, {ordered[-1]:.2f} s at worst "
-            f"(aim {AIM_SECONDS:g} s); whole command {statistics.median(bench.processes):.2f} s"
-        )
-        out.print("all: " + " ".join(f"{seconds:.2f}" for seconds in ordered))
-    out.print(
-        f"streams: {account['ended']} whole, {account['treated']} with a flag on, "
-        f"{len(account['lost'])} lost"
-    )
-    for problem in (*bench.unconfirmed, *account["lost"]):
-        out.print(problem)
-    sys.exit(1 if bench.unconfirmed or account["lost"] else 0)
+    if options.load:
+        sys.stdout.write(json.dumps(asyncio.run(load(options.load, options.streams))))
+        return
+    times, ended = measure(options.streams, options.rounds)
+    table = Table("streams", "rounds", "median", "slowest", "streams whole", "streams lost")
+    figures = (f"{1000 * statistics.median(times):.0f} ms", f"{1000 * max(times):.0f} ms")
+    counts = (str(ended["whole"]), str(ended["lost"]))
+    table.add_row(str(options.streams), str(len(times)), *figures, *counts)
+    Console(width=120).print(table)
 
 
 if __name__ == "__main__":

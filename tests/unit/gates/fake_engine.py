@@ -5,6 +5,7 @@ for each request, before it answers well.
 """
 
 import json
+import ssl
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -145,16 +146,22 @@ class Server(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, engine: FakeEngine) -> None:
+    def __init__(self, engine: FakeEngine, tls: ssl.SSLContext | None) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.engine = engine
         engine.url = f"http://127.0.0.1:{self.server_port}"
+        if tls:
+            self.socket = tls.wrap_socket(self.socket, server_side=True)
+            engine.url = f"https://localhost:{self.server_port}"
+
+    def handle_error(self, *_: Any) -> None:
+        """A client that hangs up in the middle of a handshake is what some tests are about."""
 
 
 @contextmanager
-def running(engine: FakeEngine) -> Iterator[FakeEngine]:
+def running(engine: FakeEngine, tls: ssl.SSLContext | None = None) -> Iterator[FakeEngine]:
     """Serve it; `engine.url` says where."""
-    server = Server(engine)
+    server = Server(engine, tls)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     try:

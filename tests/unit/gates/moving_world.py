@@ -70,15 +70,14 @@ class World:
         arms = {arm: replace(engine, config_sha256=digest) for arm, engine in measured.arms.items()}
         return replace(measured, created=datetime.now(UTC).isoformat(), arms=arms)
 
-    def command(self, *arguments: str) -> list[str]:
-        """A command line on this configuration."""
-        return [str(PHASE5), arguments[0], "--config", str(self.config), "--json", *arguments[1:]]
+    def arguments(self, name: str, *more: str) -> list[str]:
+        """What follows `phase5` for a command on this configuration."""
+        return [name, "--config", str(self.config), "--json", *more]
 
     def run(self, *arguments: str) -> tuple[int, Any]:
-        """Its exit status and its one object."""
-        done = subprocess.run(
-            self.command(*arguments), capture_output=True, text=True, check=False, timeout=120
-        )
+        """The exit status of a command as a process, and its one object."""
+        command = [str(PHASE5), *self.arguments(*arguments)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
         return done.returncode, json.loads(done.stdout)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from fake_engine import paths
 from moving_world import COMMENTED, FLAG, World, world
+from store_builders import remote
 
 from engine.core.flags import FLAGS
 from gates import promote_cli
@@ -214,11 +215,18 @@ def test_a_configuration_that_cannot_serve_is_a_usage_error(here: World, move: A
     assert move()[0] == 2
 
 
+@pytest.mark.parametrize(
+    "others", ["{}", "{qos_monitoring: {enabled: true, stage: canary, rollout_percentage: 1}}"]
+)
 def test_a_promotion_in_flight_loses_to_a_rollback(
-    here: World, move: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    here: World,
+    move: Any,
+    others: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Another flag is at canary; the rollback of all comes between the reading and the writing."""
-    here.write("{qos_monitoring: {enabled: true, rollout_percentage: 1, stage: canary}}")
+    """It comes between the reading and the writing, also where all flags are at off."""
+    here.write(others)
     ask = promote_cli.statuses
 
     async def with_rollback_behind(*arguments: Any, **named: Any) -> Any:
@@ -276,3 +284,22 @@ def test_the_engines_are_kept_for_a_rollback_with_a_broken_file(here: World, mov
     move(dry_run=True)
     here.config.write_text("[", "utf-8")
     assert known_engines(here.config, ()).urls == tuple(here.urls)
+
+
+def test_on_a_branch_one_clone_promotes_and_another_rolls_back(
+    here: World, move: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """CI has one copy of the configuration, an operator another; the branch is the store."""
+    bare = remote(tmp_path, here.config.read_text("utf-8"))
+    here.write(store=f"git:{bare}#main")
+    assert move(flags=(FLAG,), reason="all green")[0] == 0
+    assert here.engine.flag(FLAG)["effective"] == 1.0
+    operator = tmp_path / "operator" / "runtime.yaml"
+    shutil.copytree(here.config.parent, operator.parent)
+    assert rollback(RollbackOrder(config=operator, reason="cut answers"), as_json=True) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["store"]["flags"] == {FLAG: {"from": "canary", "to": "off"}}
+    assert here.engine.flag(FLAG)["effective"] == 0
+    assert here.read().flags[FLAG].stage == "off"
+    assert [r.event for r in open_store(here.config).history().records] == ["promote", "rollback"]
+    assert move(flags=(FLAG,))[1]["refused"]["field"] == "sha256"

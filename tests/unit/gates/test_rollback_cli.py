@@ -57,6 +57,7 @@ def test_every_engine_brakes_then_the_store_says_off_and_the_history_why(
     (record,) = open_store(here.config).history().records
     assert (record.event, record.cause, record.reason) == ("rollback", "manual", "cut answers")
     assert here.config.read_text("utf-8").startswith(COMMENTED)
+    assert [engine.generation for engine in here.engines] == [4, 4]
 
 
 def test_what_the_engines_ran_may_not_return(here: World, roll: Any) -> None:
@@ -71,15 +72,16 @@ def test_engines_that_differ_leave_every_candidate_barred(here: World, roll: Any
     assert here.read().flags[FLAG].bars(candidate("whatever", "x" * 32))
 
 
-def test_twice_does_no_harm_and_changes_nothing(here: World, roll: Any) -> None:
+def test_twice_does_no_harm_and_moves_nothing(here: World, roll: Any) -> None:
     _, first = roll()
-    text = here.config.read_text("utf-8")
+    flags = here.read().flags
     status, second = roll()
     assert (status, second["confirmed"]) == (0, True)
     assert [e["brakes"] for e in second["engines"].values()] == [
         e["brakes"] for e in first["engines"].values()
     ]
-    assert here.config.read_text("utf-8") == text
+    assert here.read().flags == flags
+    assert second["store"]["generation"] == first["store"]["generation"] + 1  # for who is in flight
 
 
 def test_only_the_flag_that_was_named(here: World, roll: Any) -> None:
@@ -246,3 +248,19 @@ def test_the_words_say_who_confirmed_and_when(
     assert "every engine at 0 % after" in out
     assert f"{FLAG}: canary -> off" in out
     assert all(url in out for url in here.urls)
+
+
+def test_what_the_engines_said_is_told_before_a_slow_store_is_waited_for(
+    here: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write = rollback_cli._write
+    told: list[str] = []
+
+    def slow(*arguments: Any) -> Any:
+        told.append(capsys.readouterr().out)
+        return write(*arguments)
+
+    monkeypatch.setattr(rollback_cli, "_write", slow)
+    assert rollback(Order(config=here.config), as_json=False) == 0
+    assert "every engine at 0 % after" in told[0]
+    assert "every engine" not in capsys.readouterr().out

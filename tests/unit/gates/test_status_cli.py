@@ -1,7 +1,12 @@
 """`phase5 status`: the store, the engines, the rest of the soak, and what is amiss."""
 
 import json
+import os
+import pty
+import signal
+import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +14,7 @@ from typing import Any
 import pytest
 from fake_engine import dead_url
 from live_builders import HEADER, rows
-from moving_world import FLAG, World, world
+from moving_world import FLAG, PHASE5, World, world
 
 from gates import status_cli
 from gates.fleet import known_engines, state_folder
@@ -132,3 +137,20 @@ def test_off_a_terminal_names_are_whole(here: World, capsys: pytest.CaptureFixtu
 
 def test_watching_needs_a_terminal(look: Any) -> None:
     assert look(watch=True)[0] == 2
+
+
+def test_on_a_terminal_it_stays_until_it_is_interrupted(here: World) -> None:
+    terminal, ours = pty.openpty()
+    command = [str(PHASE5), *here.arguments("status", "--watch")]
+    command.remove("--json")
+    with subprocess.Popen(command, stdin=ours, stdout=ours, stderr=ours) as process:
+        os.close(ours)
+        seen = b""
+        while b"qos_monitoring" not in seen:
+            seen += os.read(terminal, 10_000)
+        process.send_signal(signal.SIGINT)
+        while process.poll() is None:
+            with suppress(OSError):
+                os.read(terminal, 10_000)
+    os.close(terminal)
+    assert process.returncode == 0

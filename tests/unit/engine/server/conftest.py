@@ -299,5 +299,11 @@ def make_bench_anew(tmp_path_factory: pytest.TempPathFactory) -> MakeBench:
 
 
 @pytest.fixture(scope="session")
+def build_bench() -> Callable[..., Bench]:
+    """As `make_bench`, with a configuration file of one's own."""
+    return build
+
+
+@pytest.fixture(scope="session")
 def fake_runtime() -> type[FakeRuntime]:
     return FakeRuntime

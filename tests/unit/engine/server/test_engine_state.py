@@ -1,6 +1,7 @@
 """What an engine remembers across restarts: whose it is, and what is doubtful."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -75,6 +76,25 @@ def test_brakes_and_state_come_back_as_they_were(engines: Engines) -> None:
     assert again.brakes == {"ttft_pipeline": STOPPED}
     assert again.kept == KEPT
     assert again.troubles == []
+
+
+def test_a_brake_is_on_the_disk_with_its_name_before_anybody_is_told(
+    engines: Engines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    sync = durable._sync
+
+    def noting(handle: int) -> None:
+        synced.append(os.fstat(handle).st_ino)
+        sync(handle)
+
+    monkeypatch.setattr(durable, "_sync", noting)
+    state = engines.start()
+    for again in range(2):
+        synced.clear()
+        state.brake("ttft_pipeline", STOPPED)
+        file = engines.file("ttft_pipeline.*")
+        assert synced[-2:] == [file.stat().st_ino, file.parent.stat().st_ino], again
 
 
 def test_a_lifted_brake_does_not_come_back(engines: Engines) -> None:
