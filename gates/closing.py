@@ -23,7 +23,8 @@ class Reading:
     commit: str
     config_sha256: str
     counts: tuple[Counts, ...]  #: one for each arm
-    crashes: int = 0  #: unplanned restarts and stalls of its runtime
+    started: float = 0.0  #: seconds since 1970: with another start its counters began anew
+    crashes: int = 0  #: unplanned restarts and stalls of its runtime, and of itself
     cells: Mapping[str, tuple[int, int, int, int]] = field(default_factory=dict)
 
 
@@ -43,7 +44,7 @@ def closed(
         by_block: keep engines apart, since one has one arm at a time.
     """
     engines = tuple(sorted(after))
-    crashes = {e: after[e].crashes - before[e].crashes for e in engines if e in before}
+    crashes = {e: crashes_since(before[e], after[e]) for e in engines if e in before}
     row = Row(
         minute=minute,
         engines=engines,
@@ -66,6 +67,11 @@ def closed(
     )
 
 
+def crashes_since(before: Reading, after: Reading) -> int:
+    """How often an engine crashed between two readings, the life that ended left out."""
+    return after.crashes - (before.crashes if before.started == after.started else 0)
+
+
 def _doubt(before: Mapping[str, Reading], after: Mapping[str, Reading]) -> str:
     if not after:
         return "no engine answered"
@@ -74,6 +80,9 @@ def _doubt(before: Mapping[str, Reading], after: Mapping[str, Reading]) -> str:
         return f"no answer from {', '.join(lost)}"
     if new:
         return f"{', '.join(new)} began within the minute"
+    anew = sorted(e for e in after if before[e].started != after[e].started)
+    if anew:
+        return f"{', '.join(anew)} began anew within the minute"
     for name in ("commit", "config_sha256"):
         seen = {getattr(reading, name) for reading in after.values()}
         if len(seen) > 1:

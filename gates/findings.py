@@ -31,6 +31,7 @@ class Finding:
     n: int = 0
     needs: int | None = None  #: further observations, about, to tell
     attributed: bool = False  #: broken, and by the treatment rather than its surroundings
+    shared: bool = False  #: so are other flags, and nobody can tell which of them did it
     absent: bool = False  #: nothing was planned, or all was skipped: a waiver may answer for it
 
 

@@ -99,6 +99,7 @@ def judge(policy: Policy, evidence: Evidence, request: Request) -> Verdict:
         flag: objected(flag, decide(flag, (judged[name] for name in names)), objections)
         for flag, names in required.items()
     }
+    moving = any(step.origin != step.target for step in steps.values())  # to stay needs no session
     doors = dict.fromkeys(steps[flag] for flag, names in required.items() if not names)
     return Verdict(
         verdict=worst_decision(flags.values()),
@@ -114,7 +115,7 @@ def judge(policy: Policy, evidence: Evidence, request: Request) -> Verdict:
         created=request.now.isoformat(),
         expires=(request.now + LIFETIME).isoformat(),
         environment=dict(request.environment),
-        dry_run=request.dry_run or case.session.dry_run,
+        dry_run=request.dry_run or (case.session.dry_run and moving),
     )
 
 

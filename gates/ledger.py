@@ -120,6 +120,7 @@ class Row:
     config_sha256: str = ""
     crashes: Mapping[str, int] = field(default_factory=dict)  #: unplanned restarts and stalls
     invalid: str = ""  #: why the minute shows nothing; empty when it is valid
+    paused: str = ""  #: why it does not count towards the soak; what it shows is judged even so
     cells: Mapping[str, tuple[int, int, int, int]] = field(default_factory=dict)
     """For each flag set: n, bad, first tokens, those over the limit. For attribution."""
 

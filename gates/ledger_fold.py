@@ -54,6 +54,7 @@ class LedgerFold:
     valid: int = 0  #: minutes with traffic that count towards the soak
     gaps: int = 0  #: minutes that are missing between the first and the last
     invalid: dict[str, int] = field(default_factory=dict)  #: minutes by reason
+    paused: int = 0  #: valid minutes that do not count towards the soak
     disorder: str = ""  #: why the order of rows cannot be trusted; empty while it can
     crash: str = ""  #: the crash class event, the first one
     busiest: dict[str, dict[str, int]] = field(default_factory=dict)  #: by arm and key
@@ -147,7 +148,8 @@ class LedgerFold:
         return list(row.counts)
 
     def _take(self, row: Row, counts: list[Counts]) -> None:
-        self.valid += any(c.ended for c in counts)
+        self.paused += bool(row.paused)
+        self.valid += not row.paused and any(c.ended for c in counts)
         self._add(row.cells)
         for c in counts:
             keys = self.busiest.setdefault(c.arm, {_ALL: 0})

@@ -131,6 +131,7 @@ def soak(criterion: Criterion, fold: LedgerFold, hours: float) -> Finding:
     missing = max(demanded - valid, 0)
     lost = fold.gaps + sum(fold.invalid.values())
     without = f", {grouped_digits(lost)} without valid evidence" if lost else ""
+    without += f", {grouped_digits(fold.paused)} on hold" if fold.paused else ""
     worst = max(fold.invalid, key=lambda reason: fold.invalid[reason], default="")
     return Finding(
         outcome=Outcome.INCONCLUSIVE if missing else Outcome.PASS,

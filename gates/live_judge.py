@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
-from engine.core.flags import FlagSet
+from engine.core.flags import FLAGS, FlagSet
 from gates.attribution import Blame, blame
 from gates.criteria import Criterion, Measure, Outcome
 from gates.findings import Finding
@@ -64,10 +64,16 @@ def together(
         folds: by flag.
         now: only tells whether the ledgers are up to date.
     """
-    every = [f for fold in folds.values() for f in fold.findings(criterion, now)]
+    every = [
+        _explained(f, fold, criterion.measure)
+        for fold in folds.values()
+        for f in fold.findings(criterion, now)
+    ]
     suspects = sorted({flag for f in every if f.attributed for flag in f.flags})
-    if len(suspects) < 2 or criterion.measure not in _CELLS:  # noqa: PLR2004 - alone, there is no choice
+    if len(suspects) < 2:  # noqa: PLR2004 - alone, there is no choice
         return tuple(every)
+    if criterion.measure not in _CELLS:
+        return tuple(replace(f, shared=f.attributed and bool(f.flags)) for f in every)
     verdict = blame(suspects, _cells([folds[flag] for flag in suspects], criterion.measure))
     return tuple(_judged(finding, verdict) for finding in every)
 
@@ -100,6 +106,20 @@ def _rollbacks(flag: str, judged: Iterable[Judged]) -> Iterator[Decision]:
             yield Decision.ROLLBACK
 
 
+def _explained(finding: Finding, fold: LiveFold, measure: Measure) -> Finding:
+    """One flag's fault is in both arms of every other: that is no outage, and has its culprit.
+
+    The culprit is looked for in this ledger alone, for its own may be closed already.
+    """
+    if finding.flags or not finding.attributed or measure not in _CELLS:
+        return finding
+    verdict = blame(FLAGS, _counts(fold, measure))
+    if not verdict.guilty:
+        return finding
+    reason = f"{finding.reason.partition(': every flag')[0]}; attribution: {verdict.reason}"
+    return replace(finding, reason=reason, attributed=False)
+
+
 def _judged(finding: Finding, verdict: Blame) -> Finding:
     """A suspect that is not guilty keeps its failure, which holds, and is not rolled back."""
     if not finding.attributed or not finding.flags:
@@ -108,6 +128,7 @@ def _judged(finding: Finding, verdict: Blame) -> Finding:
         finding,
         reason=f"{finding.reason}; attribution: {verdict.reason}",
         attributed=not verdict.guilty or bool(finding.flags & verdict.guilty),
+        shared=not verdict.guilty,
     )
 
 
@@ -117,8 +138,10 @@ _CELLS: Final = {Measure.ERROR_RATE: (0, 1), Measure.TTFT: (2, 3)}
 
 def _cells(folds: list[LiveFold], measure: Measure) -> dict[FlagSet, Counts]:
     """Those of the youngest ledger: in its minutes every suspect stood where it stands now."""
-    n, bad = _CELLS[measure]
     youngest = max(folds, key=lambda fold: (fold.ledger.first or 0, fold.ledger.header.flag))
-    return {
-        flags_of(name): Counts(cell[bad], cell[n]) for name, cell in youngest.ledger.cells.items()
-    }
+    return _counts(youngest, measure)
+
+
+def _counts(fold: LiveFold, measure: Measure) -> dict[FlagSet, Counts]:
+    n, bad = _CELLS[measure]
+    return {flags_of(name): Counts(cell[bad], cell[n]) for name, cell in fold.ledger.cells.items()}

@@ -20,9 +20,9 @@ _SAID = {
 
 def recovery(criterion: Criterion, group: Group) -> Iterator[Finding]:
     """Each journal of a group; what an experiment did not prove is invalid, whatever it says."""
-    journals = [journal for m in group.measurements for journal in m.journals]
-    for journal in journals:
-        doubt = _doubt(journal)
+    journals = [(journal, m) for m in group.measurements for journal in m.journals]
+    for journal, measurement in journals:
+        doubt = _doubt(journal) or ("" if measurement.arms else "about no engine")
         if doubt:
             yield plain(criterion, group, Outcome.INVALID, f"{journal.experiment}: {doubt}")
         elif journal.verdict is ChaosVerdict.PASS:

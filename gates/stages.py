@@ -144,7 +144,7 @@ class Waiver:
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """One step of one flag."""
+    """One step of one flag; from a stage to itself where the question is whether it may stay."""
 
     origin: str
     target: str
@@ -160,8 +160,23 @@ class Policy:
     expected_load: float | None = None  #: requests a second at the busiest time
     retired_tests: tuple[str, ...] = ()  #: of other suites, removed on purpose
 
+    @property
+    def live(self) -> tuple[Criterion, ...]:
+        """Every criterion that live traffic is judged by."""
+        return tuple(c for c in self.criteria.values() if c.source == "live")
+
+    @property
+    def armed(self) -> tuple[Criterion, ...]:
+        """Those that may roll a flag back, wherever it stands."""
+        return tuple(c for c in self.live if c.critical)
+
     def required(self, step: Transition) -> tuple[Criterion, ...]:
-        """What a step demands, each criterion once, in the order of `gates.yaml`."""
+        """What a step demands, each criterion once, in the order of `gates.yaml`.
+
+        To stay where it is a flag must do no harm: no door is asked.
+        """
+        if step.origin == step.target:
+            return self.armed
         leave = self.stages[step.origin].leave if step.origin in self.stages else ()
         names = dict.fromkeys((*leave, *self.stages[step.target].enter))
         return tuple(self.criteria[name] for name in names)

@@ -74,6 +74,8 @@ def doctor(json: bool, config: Path | None = None) -> int:
 
 def examine(config: Path | None = None, folder: Path | None = None) -> list[Finding]:
     """Every finding about this machine, for a project in `folder` (default: this one)."""
+    from pytest_phase5.live_doctor import live_evidence
+
     folder = folder or Path.cwd()
     chosen, configuration = find_configuration(config, folder)
     return [
@@ -83,6 +85,7 @@ def examine(config: Path | None = None, folder: Path | None = None) -> list[Find
         *(program(wanted) for wanted in PROGRAMS),
         configuration,
         *ports(chosen),
+        *live_evidence(chosen, config),
         *plugin_collisions(entry_points(group="pytest11")),
         *foreign(),
     ]

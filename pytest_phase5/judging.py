@@ -24,6 +24,7 @@ def judge_session(config: pytest.Config, settings: Settings, judged: Judged, run
     The objections are rows of the attempts file, so that a recomputation hears them too.
     """
     _gather(config, settings, judged, run.folder)
+    _gather_live(settings, judged, run)
     verdict = _judge(settings, judged, run)
     reasons = config.hook.pytest_phase5_verdict(verdict=verdict)
     objections = [str(reason) for reason in reasons if reason]
@@ -69,3 +70,26 @@ def _gather(config: pytest.Config, settings: Settings, judged: Judged, folder: P
             paths += [Path(path) for path in given or ()]
     for path in dict.fromkeys(paths):
         take(path, folder / EVIDENCE_DIR)
+
+
+def _gather_live(settings: Settings, judged: Judged, run: Run) -> None:
+    """Write the ledgers that a Prometheus can tell. Why one lacks is an objection of its flag.
+
+    The judge misses the ledger by itself; the objection says the reason, also to a recomputation.
+    """
+    from pytest_phase5.live import gather_live
+
+    configuration = config_of(settings)
+    url = settings.prometheus or configuration.rollout.prometheus
+    if not url or settings.from_off:
+        return
+    for flag, reason in gather_live(run.folder, url, configuration, judged.steps).items():
+        row = Attempt(
+            kind=Kind.OBJECTION,
+            run=run.id,
+            item="live evidence",
+            flags=(flag,),
+            outcome=str(Decision.HOLD),
+            reason=reason,
+        )
+        append_attempt(run.folder / ATTEMPTS_FILE, row)

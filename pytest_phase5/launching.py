@@ -155,7 +155,9 @@ def last_line(log: Path) -> str:
 def _arguments(spec: EngineSpec, config: Path | None) -> list[str]:
     model = ["--model", spec.model] if spec.model else []
     file = ["--config", str(config)] if config else []
-    return [*model, "--flags", spec.flag_set, "--port", "0", *file]
+    # Without a flag set the configuration, and who delivers to the engine, say what serves.
+    flags = ["--flags", spec.flag_set] if spec.flag_set else []
+    return [*model, *flags, "--port", "0", *file]
 
 
 def _read_output(process: EngineProcess) -> None:

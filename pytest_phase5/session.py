@@ -18,6 +18,7 @@ import pytest
 from gates.attempts import Attempt, Kind, append_attempt
 from gates.earlier import EARLIER_FILE, text_for_next
 from gates.evidence import ATTEMPTS_FILE, EVIDENCE_DIR, VERDICT_FILE
+from gates.ledger_file import LEDGER_FOLDER
 from pytest_phase5.doors import (
     Judged,
     config_path,
@@ -44,6 +45,7 @@ _OWN_PATTERNS: Final = (
     (EVIDENCE_DIR, "given-*.xml"),
     (EVIDENCE_DIR, "*.partial"),
     (LOGS_DIR, "engine-*.log"),
+    (LEDGER_FOLDER, "*.jsonl"),
 )
 
 

@@ -113,8 +113,8 @@ class GenerateRoute(Generic[RequestT]):
         self, exchange: "_Exchange", request: RequestT, receive: Receive, *, long: bool
     ) -> None:
         engine, call = self._engine, exchange.call
-        key = assignment_key(call.key, request, call.request_id)
-        call.flags = engine.features.assign(key, engine.clocks.wall())
+        call.key = assignment_key(call.key, request, call.request_id)
+        call.flags = engine.features.assign(call.key, engine.clocks.wall())
         engine.dispatcher.check()
         if request.model != engine.model.name:
             raise ApiError(

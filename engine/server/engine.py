@@ -22,7 +22,7 @@ from engine.server.errors import ApiError
 from engine.server.features import Features, wants_http2
 from engine.server.flow import AGGREGATE_SECONDS, FlowMetrics
 from engine.server.memory import MemoryWatch
-from engine.server.metrics import Build, Live, Metrics
+from engine.server.metrics import TTFT_LIMIT, Build, Live, Metrics
 from engine.server.observing import Observing
 from engine.server.parts import Call, Clocks, Codec, Http2Port, Ports
 from engine.server.qos import QosIntegration
@@ -103,9 +103,7 @@ class Engine:
             warm_seconds=config.ttft_pipeline.warm_seconds,
             shed_seconds=self.memory.shed_seconds,
         )
-        self.metrics = Metrics(
-            self._live(), self._build(), [slo.name for slo in config.qos.policies]
-        )
+        self.metrics = Metrics(self._live(), self._build(), [s.name for s in config.qos.policies])
         self.flow = FlowMetrics(
             self.metrics.registry,
             self.registry,
@@ -121,7 +119,7 @@ class Engine:
             dispatcher=self.dispatcher,
             at_limit=lambda: self.dispatcher.queue.running >= self._own_limit,
             runtime=runtime,
-            patience=config.governor.target_ttft_ms / 1000,
+            patience=min(config.governor.target_ttft_ms / 1000, TTFT_LIMIT),
             clock=self.clocks.now,
         )
         self.metrics.registry.register(self.memory)
@@ -271,7 +269,7 @@ class Engine:
 
     def _live(self) -> Live:
         return Live(
-            now=self.clocks.now,
+            clocks=self.clocks,
             streams=lambda: self.registry.counts().live,
             waiting=lambda: self.dispatcher.queue.waiting,
             limit=lambda: self.dispatcher.queue.limit,
@@ -286,12 +284,13 @@ class Engine:
             model=self.model.name,
             model_sha256=self.model.sha256,
             config_sha256=self.settings.config.digest(),
+            engine=self.engine_id,
         )
 
     def _show_flags(self) -> None:
         for name, state in self.states().items():
-            epoch = self.settings.config.phase4_rollout.flag(name).epoch
-            self.metrics.set_flag(name, percentage=state.percentage, epoch=epoch)
+            flag = self.settings.config.phase4_rollout.flag(name)
+            self.metrics.set_flag(name, state.percentage, flag.epoch, held=bool(flag.held))
 
 
 def _listener_failed(told: StreamEvent | Aggregate, error: Exception) -> None:

@@ -24,6 +24,8 @@ from engine.core.flags import FLAGS, FlagSet, every_flag_set
 from engine.runtime.interface import Replica, ReplicaState
 from engine.server.connections import PROTOCOLS
 from engine.server.histograms import Tally, TokenHistogram
+from engine.server.key_metrics import KeyMetrics
+from engine.server.parts import Clocks
 from engine.server.recent import Ended, Recent
 from engine.server.stages import StageMetrics
 
@@ -39,6 +41,8 @@ DURATION_BUCKETS: Final = (
     *(0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.55, 0.6, 0.8, 1.0, 1.2, 1.6),
     *(2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0),
 )
+#: The limit of the requirements on it: a longer wait is over it, however it ends.
+TTFT_LIMIT: Final = 0.55
 INTER_TOKEN_BUCKETS: Final = (
     *(0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.25, 2.5, 5.0),
 )
@@ -55,13 +59,14 @@ class Arm:
     inter_token: Tally
     output_tokens: Counter
     outcomes: dict[tuple[str, str], Counter]  # by outcome and protocol
+    early: Counter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Live:
     """Values that are read when the metrics are scraped."""
 
-    now: Callable[[], float]
+    clocks: Clocks
     streams: Callable[[], int]
     waiting: Callable[[], int]
     limit: Callable[[], int]
@@ -78,17 +83,25 @@ class Build:
     model: str
     model_sha256: str
     config_sha256: str
+    engine: str
 
 
 class Metrics:
-    """Owns a registry; nothing goes into the default one."""
+    """Owns a registry; nothing goes into the default one.
+
+    Args:
+        live: read at the scrape.
+        build: what runs.
+        slos: names of those that are watched.
+    """
 
     def __init__(self, live: Live, build: Build, slos: Iterable[str]) -> None:
         # A `_created` series for each child would double the scrape.
         disable_created_metrics()  # type: ignore[no-untyped-call] # they do not annotate it
         self.registry = CollectorRegistry()
         self._live = live
-        self._recent = Recent(live.now())
+        self._recent = Recent(live.clocks.now())
+        self._keys = KeyMetrics.from_environment()
         self._arms = self._make_arms()
         self.violations = self._counter("qos_violations", "SLO violations found", ("slo",))
         for slo in slos:
@@ -97,6 +110,7 @@ class Metrics:
         self._make_required()
         self.stages = StageMetrics(self.registry)
         self.registry.register(_Replicas(live.replicas))
+        self.registry.register(self._keys)
         ProcessCollector(registry=self.registry)
 
     def scrape(self) -> bytes:
@@ -107,16 +121,29 @@ class Metrics:
         """The children of a flag set."""
         return self._arms[flags]
 
-    def ended(self, flags: FlagSet, protocol: str, ended: Ended) -> None:
-        """Count a request that ended, of whatever outcome. Shed and rejected took no time."""
+    def ended(self, flags: FlagSet, protocol: str, ended: Ended, key: str | None) -> None:
+        """Count a request that ended, of whatever outcome. Shed and rejected took no time.
+
+        Args:
+            flags: of the request.
+            protocol: that it came by.
+            ended: how it ended.
+            key: that decided its flags; None for one that was refused unread.
+        """
         arm = self._arms[flags]
         arm.outcomes[ended.outcome, protocol].inc()
+        if ended.outcome == "cancelled" and ended.ttft is None:
+            arm.early.inc()
+        if key is not None:
+            self._keys.ended(key, flags, ended.outcome, self._live.clocks.wall())
         self._recent.add(ended)
 
-    def set_flag(self, flag: str, *, percentage: float, epoch: int) -> None:
-        """Show what serves for a flag."""
+    def set_flag(self, flag: str, percentage: float, epoch: int, *, held: bool) -> None:
+        """Show what serves for a flag, and whether its rollout is on hold."""
         self._percentage.labels(flag).set(percentage)
         self._epoch.labels(flag).set(epoch)
+        self._held.labels(flag).set(held)
+        self._keys.begin(flag, epoch)
 
     def reloaded(self, outcome: str) -> None:
         """Count a reload: `applied` or `refused`."""
@@ -137,6 +164,7 @@ class Metrics:
         requests = self._counter(
             "phase5_requests", "Requests by outcome", ("outcome", "protocol", *FLAGS)
         )
+        early = self._counter("phase5_early_cancels", "Cancelled before the first token", FLAGS)
         return {
             flags: Arm(
                 ttft.labels(*_on_off(flags)),
@@ -148,6 +176,7 @@ class Metrics:
                     for outcome in OUTCOMES
                     for protocol in PROTOCOLS
                 },
+                early.labels(*_on_off(flags)),
             )
             for flags in every_flag_set()
         }
@@ -155,8 +184,15 @@ class Metrics:
     def _make_named(self, build: Build) -> None:
         info = self._gauge("phase5_build_info", "What runs here", Build.__slots__)
         info.labels(*(getattr(build, name) for name in Build.__slots__)).set(1)
+        # With another start, all counters began anew.
+        started = self._gauge("phase5_start_time_seconds", "Start, since 1970", ())
+        started.set(self._live.clocks.wall())
+        self.unclean_starts = self._counter(
+            "phase5_unclean_starts", "1 where the last life ended untold", ()
+        )
         self._epoch = self._gauge("phase5_flag_epoch", "Epoch of a flag", ("flag",))
         self._percentage = self._gauge("phase5_flag_percentage", "Share that serves", ("flag",))
+        self._held = self._gauge("phase5_flag_held", "1 while its rollout is on hold", ("flag",))
         self._reloads = self._counter("phase5_reloads", "Configuration reloads", ("outcome",))
         for outcome in ("applied", "refused"):
             self._reloads.labels(outcome)
@@ -172,7 +208,7 @@ class Metrics:
 
     def _make_required(self) -> None:
         """The ten names of the requirements; `qos_violations_total` is made already."""
-        now, recent = self._live.now, self._recent
+        now, recent = self._live.clocks.now, self._recent
         self._read("ttft_p95_ms", "P95 TTFT, last minute", lambda: recent.ttft_p95_ms(now()))
         self._read(
             "throughput_rps",

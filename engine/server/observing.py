@@ -109,6 +109,7 @@ class Observing:
                 pipeline=bool(streams) and TTFT_PIPELINE in call.flags,
                 hit=any(stream.cached_tokens for stream in streams),
             ),
+            call.key,
         )
 
     def _dropped(self, call: Call, streams: Sequence[Stream], reason: str) -> None:

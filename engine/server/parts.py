@@ -55,6 +55,7 @@ class Call:
 
     Attributes:
         tenant: who shares a fair part: a digest of the API key, or the client's address.
+        key: what decides the flags; until the body is read, only what its header says.
     """
 
     request_id: str

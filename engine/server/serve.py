@@ -24,6 +24,7 @@ from engine.runtime.backends import make_pool
 from engine.runtime.interface import Runtime, RuntimeStartError
 from engine.runtime.models import ModelError
 from engine.server import logs
+from engine.server.lives import Life
 from engine.server.options import Plan, ServeOptions, UsageError, resolve
 from engine.server.sockets import ListenError, bind
 from engine.server.state import EngineState, NoState, claim
@@ -104,16 +105,20 @@ async def _serve(plan: Plan, starting: _Starting) -> int:
     try:
         state = await asyncio.to_thread(_remembered, plan, sock.getsockname()[1])
         engine = await asyncio.to_thread(_make_engine, plan, runtime, state)
+        life = Life.of(plan.settings, state.id)
+        engine.metrics.unclean_starts.inc(life.unclean)
         front = _Front(engine, plan, sock)
         await front.open_second()
         if not await stop.unless(begun):
             return OK
         starting.active = False
+        await asyncio.to_thread(life.begin)
         front.announce()
         stop.on_hangup(front.reload)
         if await stop.unless(asyncio.create_task(front.broken())):
             return FAILED
         await front.drain()
+        await asyncio.to_thread(life.end)
         return OK
     finally:
         begun.cancel()

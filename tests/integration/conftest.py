@@ -1,4 +1,4 @@
-"""Lets the tests of this folder import `ears`: importlib mode leaves sys.path alone."""
+"""Lets the tests of this folder import their helpers: importlib mode leaves sys.path alone."""
 
 import asyncio
 import sys
@@ -10,6 +10,7 @@ import pytest
 from engine.runtime.models import ModelFiles, resolve_model
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.append(str(Path(__file__).parents[1] / "unit" / "gates"))  # told_engine
 
 from ears import Play, Scene, play_scene, poisoned  # see above
 

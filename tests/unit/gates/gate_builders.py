@@ -10,6 +10,7 @@ from typing import Any
 from engine.core.flags import FLAGS, flag_set_name, joined, parse_flag_set
 from gates.attempts import Attempt, Kind
 from gates.evidence import Check, EngineIdentity, Measurement
+from gates.journal import ChaosVerdict, Journal
 from gates.judge import Evidence, Request
 from gates.planned import PHASES
 from gates.policy import load_policy
@@ -28,6 +29,7 @@ SUBJECT = Subject(
     models={"tiny": "aa" * 32},
 )
 START, TRAFFIC, TIMING = "suite::test_starts", "suite::test_answers", "suite::test_pace"
+DRILL = "suite::test_drill"
 
 
 @cache
@@ -145,9 +147,26 @@ def pace(pairs: int = 100, slower: float = 1.0, flag_set: str = "all") -> Measur
     return measurement(TIMING, criteria, flag_set, "off", samples=samples)
 
 
+def drilled(**changes: Any) -> Measurement:
+    """A rollback that was rehearsed, and lost nobody; about no flag."""
+    fine = Journal(
+        experiment="rollback-drill",
+        steady_before=True,
+        steady_after=True,
+        proven=True,
+        lost_streams=0,
+        verdict=ChaosVerdict.PASS,
+        recovery_seconds=0.5,
+        requested={"streams": 24},
+        read_back={"engine": 0.0},
+        measured={"apply_seconds": 0.2},
+    )
+    return measurement(DRILL, ["drill"], "off", journals=(replace(fine, **changes),))
+
+
 def healthy() -> tuple[Measurement, ...]:
     """All that the door into canary asks for."""
-    return (*starts(), answers(), pace())
+    return (*starts(), answers(), pace(), drilled())
 
 
 def planned(item: str, *criteria: str) -> Attempt:

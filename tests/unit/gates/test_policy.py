@@ -14,6 +14,7 @@ CANARY = [
     "no_lost_stream",
     "ttft_p95_vs_control",
     "latency_p95_vs_control",
+    "drill",
     "tests_green",
 ]
 
@@ -31,6 +32,29 @@ def test_the_packaged_policy_demands_of_canary_what_has_a_producer() -> None:
     assert [c.id for c in policy.required(Transition("off", "canary"))] == CANARY
     tests = [c for c in policy.criteria.values() if c.source == "tests"]
     assert all(c.measure in JUDGED[c.kind] for c in tests)
+
+
+@pytest.mark.parametrize(
+    ("step", "live"),
+    [
+        (Transition("canary", "early"), set()),
+        (Transition("early", "mid"), {"live_ttft_p95"}),
+        (
+            Transition("mid", "full"),
+            {
+                *("live_ttft_p95", "live_ttft_vs_control", "live_latency_vs_control"),
+                *("live_shed_vs_control", "live_early_cancels_vs_control"),
+            },
+        ),
+    ],
+)
+def test_a_stage_is_left_by_what_live_traffic_showed_in_it(
+    step: Transition, live: set[str]
+) -> None:
+    required = load_policy().required(step)
+    found = {c.id for c in required if c.source == "live"}
+    assert found == {"soak", "live_crashes", "live_error_rate", "live_ttft_better", *live}
+    assert {"error_rate", "no_lost_stream", "tests_green"} <= {c.id for c in required}
 
 
 def test_the_packaged_policy_has_the_success_metrics_of_the_requirements() -> None:

@@ -1,0 +1,115 @@
+"""`phase5 watch` as a program, on engines that only answer."""
+
+import json
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fake_engine import FakeEngine, running
+from prometheus_client.parser import text_string_to_metric_families
+
+from engine.config import load_config
+
+WATCH = (sys.executable, "-P", "-m", "pytest_phase5.cli", "watch")
+PATIENCE = 60.0
+FLAG = "ttft_pipeline"
+
+
+@pytest.fixture
+def engine() -> Iterator[FakeEngine]:
+    with ExitStack() as stack:
+        yield stack.enter_context(running(FakeEngine(generation=1)))
+
+
+def config(folder: Path, engine: FakeEngine, stage: str = "off") -> Path:
+    path = folder / "runtime.yaml"
+    share = {"off": 0, "early": 10}[stage]
+    state = {
+        "enabled": bool(share),
+        "rollout_percentage": share,
+        "stage": stage,
+        "epoch": 1,
+        "entered_at": "2026-01-01T00:00:00+00:00",
+    }
+    document = {"generation": 1, "rollout": {"engines": [engine.url]}, "phase4_rollout": {}}
+    document["phase4_rollout"] = {FLAG: state}
+    path.write_text(json.dumps(document))
+    engine.shares = {FLAG: float(share)}
+    return path
+
+
+def once(path: Path) -> tuple[int, Any]:
+    command = [*WATCH, "--once", "--json", "--config", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
+    return done.returncode, json.loads(done.stdout)
+
+
+def test_one_look_at_a_rollout_that_is_off_has_nothing_to_do(
+    tmp_path: Path, engine: FakeEngine
+) -> None:
+    code, said = once(config(tmp_path, engine))
+    assert (code, said["status"], said["concerns"], said["rollbacks"]) == (0, 0, [], [])
+    assert said["generation"] == 1
+
+
+def test_one_look_without_evidence_holds_and_says_why(tmp_path: Path, engine: FakeEngine) -> None:
+    code, said = once(config(tmp_path, engine, "early"))
+    assert code == 10
+    assert any("no valid minute" in text for text in said["concerns"])
+
+
+def test_one_look_that_finds_a_brake_rolls_back(tmp_path: Path, engine: FakeEngine) -> None:
+    path = config(tmp_path, engine, "early")
+    engine.brakes = {FLAG: "by-hand"}
+    code, _ = once(path)
+    assert code == 20
+    assert load_config(path).phase4_rollout.flag(FLAG).stage == "off"
+
+
+def test_a_configuration_that_cannot_serve_is_a_usage_error(
+    tmp_path: Path, engine: FakeEngine
+) -> None:
+    path = config(tmp_path, engine)
+    path.write_text("rollout: {engines: 7}")
+    code, said = once(path)
+    assert code == 2
+    assert "rollout.engines" in said["error"]
+
+
+def test_it_runs_until_it_is_told_to_stop_and_has_metrics_of_its_own(
+    tmp_path: Path, engine: FakeEngine
+) -> None:
+    path = config(tmp_path, engine)
+    command = [*WATCH, "--config", str(path), "--poll-seconds", "0.1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as it:
+        assert it.stdout is not None
+        assert it.stderr is not None
+        try:
+            assert select.select([it.stdout], [], [], PATIENCE)[0]
+            word, url = it.stdout.readline().split()
+            assert word == "ready"
+            heartbeat = path.with_name("runtime.yaml.state") / "guard" / "heartbeat.json"
+            deadline = time.monotonic() + PATIENCE
+            while not heartbeat.exists():
+                assert time.monotonic() < deadline, "no poll ended"
+                time.sleep(0.05)
+            names = {
+                family.name
+                for family in text_string_to_metric_families(httpx.get(f"{url}/metrics").text)
+            }
+            assert {"phase5_guard_polls", "phase5_guard_last_poll_timestamp_seconds"} <= names
+            code, said = once(path)  # the folder has its guard
+            assert code == 1
+            assert f"process {it.pid}" in said["error"]
+        finally:
+            it.send_signal(signal.SIGTERM)
+        assert it.wait(PATIENCE) == 0
+        assert "Traceback" not in it.stderr.read()
