@@ -39,3 +39,21 @@ def test_a_pull_request_gets_a_dry_run(hub: Hub) -> None:
     (note,) = bad.commands("error", "error_rate 25 %")
     assert "file=slo/test_slo.py,line=" in note
     assert hub.stage == "mid"
+
+
+def test_the_backstop_writes_down_what_an_engine_did_by_itself(hub: Hub) -> None:
+    hub.state("canary", 1)
+    hub.engine.brakes[FLAG] = "b1"
+    ran = hub.run("watch", "schedule")
+    assert ran.jobs == {"watch": "success"}, ran.log
+    assert (hub.stage, hub.stored()["rollout_percentage"]) == ("off", 0)
+    assert [record["event"] for record in hub.history()] == ["rollback"]
+
+
+def test_the_backstop_is_red_where_somebody_must_look(hub: Hub) -> None:
+    hub.state("canary", 1)
+    before = hub.tip()
+    hub.engine.faults = [500] * 1000
+    ran = hub.run("watch", "schedule")
+    assert ran.jobs == {"watch": "failure"}, ran.log
+    assert hub.tip() == before

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 from hub import tool
-from workflow_rules import GITHUB, ROOT, complaints, pins, used
+from workflow_rules import GITHUB, ROOT, complaints, of_workflow, pins, used
 
 WORKFLOWS = sorted((GITHUB / "workflows").glob("*.yml"))
 ACTIONS = sorted((GITHUB / "actions").glob("*/action.yml"))
@@ -141,3 +141,13 @@ def test_the_nightly_load_profiles_exist() -> None:
     nightly = yaml.safe_load((GITHUB / "workflows" / "nightly.yml").read_text("utf-8"))
     asked = nightly["jobs"]["load"]["strategy"]["matrix"]["profile"]
     assert set(asked) == set(PROFILES) - {"regression"}  # which needs a baseline
+
+
+def test_what_init_writes_is_ours_and_keeps_to_the_rules() -> None:
+    project = ROOT / "pytest_phase5" / "project" / ".github"
+    action = Path("actions", "phase5-gate", "action.yml")
+    assert (project / action).read_bytes() == (GITHUB / action).read_bytes()
+    path = project / "workflows" / "phase5-gate.yml"
+    assert list(of_workflow("gate", yaml.safe_load(path.read_text("utf-8")))) == []
+    assert used(project) <= pins()
+    succeeds([tool("actionlint"), "-no-color", path])
