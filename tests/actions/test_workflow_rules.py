@@ -151,3 +151,25 @@ def test_what_init_writes_is_ours_and_keeps_to_the_rules() -> None:
     assert list(of_workflow("gate", yaml.safe_load(path.read_text("utf-8")))) == []
     assert used(project) <= pins()
     succeeds([tool("actionlint"), "-no-color", path])
+
+
+@pytest.mark.parametrize("name", ["phase5-gate", "apply-stage"])
+def test_every_input_and_output_is_in_the_documentation(name: str) -> None:
+    page = (ROOT / "docs/phase5/runbooks/github-actions.md").read_text("utf-8")
+    action = yaml.safe_load((GITHUB / "actions" / name / "action.yml").read_text("utf-8"))
+    table = page[page.index(f"| input of `{name}`") :]
+    rows = re.findall(r"^\| `([a-z-]+)` \| (?:`([^`]*)`|(required))? ?\|$", table, re.MULTILINE)
+    found = {row: given or needed for row, given, needed in rows[: len(action["inputs"])]}
+    assert found == {
+        key: "required" if given.get("required") else str(given["default"])
+        for key, given in action["inputs"].items()
+    }
+    outputs = re.findall(r"`(\w+)`", table[table.index("Outputs:") :].split(". ")[0])
+    assert outputs == list(action["outputs"])
+
+
+def test_every_variable_of_the_workflows_is_in_the_documentation() -> None:
+    page = (ROOT / "docs/phase5/runbooks/github-actions.md").read_text("utf-8")
+    texts = "".join(path.read_text("utf-8") for path in WORKFLOWS)
+    named = set(re.findall(r"(?:vars|secrets)\.(\w+)", texts))
+    assert named == set(re.findall(r"^ +\| `(PHASE5_\w+)` \|", page, re.MULTILINE))
