@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 from gates.engine_views import EngineView, FlagView
-from gates.guarding.situation import Action, Pending, Polled, Severity, Situation, Tell
+from gates.guarding.situation import Action, Pending, Polled, Situation, Tell
 from gates.stages import OFF
 from gates.standing import Standing
 
@@ -28,11 +28,11 @@ def concerns(situation: Situation, now: datetime) -> Iterator[Tell]:
 
 def holds(actions: Iterable[Action]) -> tuple[str, ...]:
     """The reasons for which somebody must look: what makes a single poll a hold."""
-    return tuple(a.text for a in actions if isinstance(a, Tell) and a.severity is Severity.PAGE)
+    return tuple(action.text for action in actions if isinstance(action, Tell))
 
 
 def _page(key: str, text: str) -> Tell:
-    return Tell(key=key, severity=Severity.PAGE, text=text)
+    return Tell(key=key, text=text)
 
 
 def _of_rollback(each: Pending, situation: Situation) -> Tell:
@@ -46,7 +46,7 @@ def _of_rollback(each: Pending, situation: Situation) -> Tell:
         text = f"{text}; not confirmed by {', '.join(waits)}"
     if each.unacknowledged:
         text = f"{text}; the store does not know of {', '.join(each.unacknowledged)}"
-    return _page(f"rollback:{each.id}", text)
+    return Tell(key=f"rollback:{each.id}", text=text, ended="everywhere now")
 
 
 def _of_engine(

@@ -58,7 +58,7 @@ class Watched:
         self.writer.append(fresh, now)
         self.fold.extend(fresh)
         for row in fresh:
-            self.sight = self.sight.taking(row)
+            self.sight = self.sight.taking(row, self.header)
         return fresh
 
 
@@ -158,7 +158,7 @@ class Ledgers:
         rows = known.rows if known else ()
         sight = Sight(flag=flag, epoch=standing.epoch, entered_at=standing.entered_at)
         for row in rows:
-            sight = sight.taking(row)
+            sight = sight.taking(row, header)
         self.watched[flag] = Watched(
             writer=writer,
             header=header,

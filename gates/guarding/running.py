@@ -60,10 +60,11 @@ class Watch:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self.stop.set)
+        await self.guard.reading.refresh()
         while not self.stop.is_set():
-            rollout = self.rollout
+            rollout = self._in_force()
             async with self._listening(rollout) as (engines, telling):
-                while not self.stop.is_set() and self.rollout == rollout:
+                while not self.stop.is_set() and self._in_force() == rollout:
                     await self._poll(engines, telling)
                     with suppress(TimeoutError):
                         await asyncio.wait_for(self.stop.wait(), self.poll_seconds)
@@ -74,13 +75,20 @@ class Watch:
 
     async def once(self) -> tuple[Situation, tuple[Action, ...]]:
         """One look, told and done."""
-        async with self._listening(self.rollout) as (engines, telling):
+        await self.guard.reading.refresh()
+        async with self._listening(self._in_force()) as (engines, telling):
             situation, actions = await self.guard.poll(engines)
             self._tell(telling, actions)
             if self._telling is not None:
                 await self._telling
         self.guard.ledgers.close()
         return situation, actions
+
+    def _in_force(self) -> "RolloutConfig":
+        """The store's section where it names engines: our own file may be an old copy of it."""
+        snapshot = self.guard.reading.snapshot
+        stored = snapshot.config.rollout if snapshot else None
+        return stored if stored and stored.engines else self.rollout
 
     @asynccontextmanager
     async def _listening(

@@ -13,7 +13,7 @@ from typing import Final
 
 from gates.criteria import Criterion, Measure, Outcome
 from gates.findings import Finding
-from gates.ledger import CLOSED_AFTER, Row, minute_of
+from gates.ledger import CLOSED_AFTER, Header, Row, minute_of
 from gates.live_fold import LiveFold
 from gates.live_health import STALE_MINUTES
 from gates.live_judge import together
@@ -59,11 +59,21 @@ class Sight:
             return ""
         return f"engine {engine} is not in the evidence, only {', '.join(self.engines) or 'none'}"
 
-    def taking(self, row: Row) -> "Sight":
-        """What is known after one more row."""
-        if row.invalid:
-            return replace(self, reason=row.invalid)
+    def taking(self, row: Row, header: Header) -> "Sight":
+        """What is known after one more row of the ledger with a header."""
+        reason = row.invalid or _stranger(row, header)
+        if reason:
+            return replace(self, reason=reason)
         return replace(self, last_valid=row.minute, engines=row.engines, reason="")
+
+
+def _stranger(row: Row, header: Header) -> str:
+    """Why a minute is not of what was promoted."""
+    if row.commit != header.commit:
+        return f"build {row.commit or 'unknown'}, not {header.commit}"
+    if row.config_sha256 != header.config_sha256:
+        return f"configuration {row.config_sha256 or 'unknown'}, not {header.config_sha256}"
+    return ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

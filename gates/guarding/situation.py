@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
 from typing import TypeAlias
 
 from gates.engine_views import EngineView
@@ -102,13 +101,6 @@ class Situation:
                 yield flag, why
 
 
-class Severity(StrEnum):
-    """How soon somebody must look."""
-
-    PAGE = "page"
-    INFO = "info"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TakeOver:
     """Make a rollback of brakes that engines report and the store does not know."""
@@ -180,8 +172,8 @@ class Tell:
     """Something that people must know, once for as long as it lasts."""
 
     key: str
-    severity: Severity
     text: str
+    ended: str = "over"  #: how it is told that it no longer lasts
 
 
 Action: TypeAlias = (

@@ -12,13 +12,16 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from gates.guarding.situation import Severity, Tell
+from gates.guarding.situation import Tell
 
 ALERTMANAGER: Final = "PHASE5_ALERTMANAGER_URL"
 SLACK: Final = "PHASE5_SLACK_URL"
 
 #: For an address that is a secret, in place of `rollout.webhook`.
 WEBHOOK: Final = "PHASE5_WEBHOOK_URL"
+
+#: Whatever the guard tells of, somebody has to look at it.
+SEVERITY: Final = "page"
 
 #: A receiver that takes longer is tried again at the next poll; nothing waits for it.
 TIMEOUT_SECONDS: Final = 5.0
@@ -39,7 +42,7 @@ class Note:
     @property
     def text(self) -> str:
         """In a sentence."""
-        return f"{'over: ' if self.ended else ''}{self.tell.text}"
+        return f"{self.tell.ended}: {self.tell.text}" if self.ended else self.tell.text
 
 
 def plain(notes: Sequence[Note]) -> dict[str, Any]:
@@ -49,7 +52,7 @@ def plain(notes: Sequence[Note]) -> dict[str, Any]:
         "notes": [
             {
                 "key": note.tell.key,
-                "severity": note.tell.severity.value,
+                "severity": SEVERITY,
                 "text": note.tell.text,
                 "store": note.store,
                 "began": note.began.isoformat(),
@@ -72,7 +75,7 @@ def alertmanager(notes: Sequence[Note]) -> list[dict[str, Any]]:
             "labels": {
                 "alertname": "Phase5Rollout",
                 "what": note.tell.key,
-                "severity": note.tell.severity.value,
+                "severity": SEVERITY,
                 "store": note.store,
             },
             "annotations": {"summary": note.tell.text},
@@ -143,7 +146,7 @@ class Telling:
         """What people know, for the next guard."""
         return {
             key: {
-                "severity": note.tell.severity.value,
+                "ended": note.tell.ended,
                 "text": note.tell.text,
                 "began": note.began.isoformat(),
             }
@@ -154,7 +157,7 @@ class Telling:
         """What the last guard told. What cannot be read is told again."""
         for key, entry in known.items():
             try:
-                tell = Tell(key=key, severity=Severity(entry["severity"]), text=entry["text"])
+                tell = Tell(key=key, text=entry["text"], ended=entry["ended"])
                 began = datetime.fromisoformat(entry["began"])
             except (KeyError, TypeError, ValueError):
                 continue

@@ -31,6 +31,7 @@ class MadeUp:
     bad: dict[str, int] = field(default_factory=dict)
     lost: str = ""  #: why nothing is known
     invalid: str = ""  #: why the minutes show nothing
+    crashed: int = 0  #: the minute in which an engine restarted twice
     build: tuple[str, str] = ("abc", "def")
 
     def header(self, flag: str, standing: Standing, now: datetime) -> Header:
@@ -59,6 +60,7 @@ class MadeUp:
                 commit=header.commit,
                 config_sha256=header.config_sha256,
                 invalid=self.invalid,
+                crashes={self.engines[0]: 2} if minute == self.crashed else {},
             )
 
     def _counts(self, header: Header, minute: int) -> tuple[Counts, ...]:

@@ -1,4 +1,5 @@
 import json
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -6,6 +7,7 @@ from guard_builders import FLAG, OTHER, pending
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gates.guarding import cli
 from gates.guarding.folder import BusyError, owned, read_json, replace_json
 from gates.guarding.journal import (
     JOURNAL_FILE,
@@ -119,3 +121,15 @@ def test_a_file_that_cannot_be_read_holds_nothing(tmp_path: Path) -> None:
     assert read_json(path) == {"generation": 3}
     path.write_text("[1]")
     assert read_json(path) == {}
+
+
+def test_a_second_guard_stands_by_and_takes_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with ExitStack() as first, ExitStack() as second:
+        first.enter_context(owned(tmp_path))
+        monkeypatch.setattr(cli.time, "sleep", lambda _: first.close())
+        cli._own(tmp_path, second, waits=True)
+        with pytest.raises(BusyError):
+            cli._own(tmp_path, ExitStack(), waits=False)
+    assert capsys.readouterr().err.count("standing by") == 1

@@ -155,6 +155,30 @@ def test_the_guilty_flag_goes_alone_with_a_verdict_that_verifies(story: Begin) -
     assert it.guard.deeds.journal.memory.pending == ()
 
 
+def test_a_crash_takes_every_flag_and_its_build_may_not_return(story: Begin) -> None:
+    it = story(**{FLAG: "early", OTHER: "early"})
+    it.poll()
+    it.evidence.crashed = it.clock.closed_now() + 1
+    it.poll(60)
+    for flag in (FLAG, OTHER):
+        assert it.store.flags[flag].stage == "off"
+        assert it.store.flags[flag].tombstones == (CANDIDATE,)
+    assert {record.cause for record in it.store.records} == {Cause.CRASH}
+    causes = {body["cause"] for e in it.engines for path, body in e.told if "rollback" in path}
+    assert causes == {"crash"}  # so that treated streams are replayed
+
+
+def test_where_nobody_can_tell_all_go_and_are_suspect(story: Begin) -> None:
+    it = story(**{FLAG: "early", OTHER: "early"})
+    it.poll()
+    it.evidence.bad = dict.fromkeys((FLAG, OTHER), it.clock.closed_now() + 1)
+    it.poll(60)
+    for flag in (FLAG, OTHER):
+        assert it.store.flags[flag].stage == "off"
+        assert it.store.flags[flag].suspect == CANDIDATE
+        assert it.store.flags[flag].tombstones == ()
+
+
 def test_where_nobody_is_bad_nobody_goes(story: Begin) -> None:
     it = story(**{FLAG: "early", OTHER: "early"})
     for _ in range(5):

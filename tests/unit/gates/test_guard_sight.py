@@ -4,6 +4,7 @@ from datetime import datetime
 from pathlib import Path
 
 import numpy as np
+import pytest
 from live_builders import FIRST, HEADER, counts, drawn, just_after, row, rows
 
 from gates.criteria import Outcome
@@ -134,10 +135,18 @@ def test_healthy_traffic_is_no_complaint() -> None:
 
 
 def test_a_row_that_shows_nothing_leaves_the_last_valid_minute_where_it_was() -> None:
-    sight = Sight(flag=PIPELINE, epoch=3).taking(row(0))
-    after = sight.taking(row(1, invalid="no answer from e1"))
+    sight = Sight(flag=PIPELINE, epoch=3).taking(row(0), HEADER)
+    after = sight.taking(row(1, invalid="no answer from e1"), HEADER)
     assert (after.last_valid, after.reason) == (FIRST, "no answer from e1")
-    assert after.taking(row(2)).reason == ""
+    assert after.taking(row(2), HEADER).reason == ""
+
+
+@pytest.mark.parametrize("change", [{"commit": "new"}, {"config_sha256": "new"}, {"commit": ""}])
+def test_a_minute_of_another_build_is_not_one_of_what_was_promoted(change: dict[str, str]) -> None:
+    sight = Sight(flag=PIPELINE, epoch=3).taking(row(0), HEADER)
+    after = sight.taking(row(1, **change), HEADER)
+    assert after.last_valid == FIRST
+    assert "not " in after.reason
 
 
 def stay(folder: Path, told: Iterable[Row], now: datetime) -> Decision:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from guard_builders import NOW
 
-from gates.guarding.situation import Severity, Tell
+from gates.guarding.situation import Tell
 from gates.guarding.telling import (
     ALERTMANAGER,
     SLACK,
@@ -21,8 +21,8 @@ from gates.guarding.telling import (
     slack,
 )
 
-BAD = Tell(key="engine:e1", severity=Severity.PAGE, text="engine e1 does not answer")
-WORSE = Tell(key="store", severity=Severity.PAGE, text="git: no route")
+BAD = Tell(key="engine:e1", text="engine e1 does not answer")
+WORSE = Tell(key="store", text="git: no route")
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_the_next_guard_does_not_tell_it_again() -> None:
     second = Telling("file:store", {})
     second.load(json.loads(json.dumps(first.dump())))
     assert [note.tell for note in second.due([BAD, WORSE], NOW)] == [WORSE]
-    second.load({"x": {"severity": "odd"}})  # what cannot be read is told again
+    second.load({"x": {"text": "odd"}})  # what cannot be read is told again
     assert "x" not in second.began
 
 

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from fake_engine import FakeEngine, running
 from prometheus_client.parser import text_string_to_metric_families
 
 from engine.config import load_config
+from gates.guarding.cli import Options, watch
 
 WATCH = (sys.executable, "-P", "-m", "pytest_phase5.cli", "watch")
 PATIENCE = 60.0
@@ -46,27 +47,39 @@ def config(folder: Path, engine: FakeEngine, stage: str = "off") -> Path:
     return path
 
 
-def once(path: Path) -> tuple[int, Any]:
-    command = [*WATCH, "--once", "--json", "--config", str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
-    return done.returncode, json.loads(done.stdout)
+Once = Callable[[Path], tuple[int, Any]]
+
+
+@pytest.fixture
+def once(capsys: pytest.CaptureFixture[str]) -> Once:
+    """One look: the exit status, and the one object."""
+
+    def look(path: Path) -> tuple[int, Any]:
+        status = watch(Options(config=path, once=True, as_json=True))
+        return status, json.loads(capsys.readouterr().out)
+
+    return look
 
 
 def test_one_look_at_a_rollout_that_is_off_has_nothing_to_do(
-    tmp_path: Path, engine: FakeEngine
+    tmp_path: Path, engine: FakeEngine, once: Once
 ) -> None:
     code, said = once(config(tmp_path, engine))
     assert (code, said["status"], said["concerns"], said["rollbacks"]) == (0, 0, [], [])
     assert said["generation"] == 1
 
 
-def test_one_look_without_evidence_holds_and_says_why(tmp_path: Path, engine: FakeEngine) -> None:
+def test_one_look_without_evidence_holds_and_says_why(
+    tmp_path: Path, engine: FakeEngine, once: Once
+) -> None:
     code, said = once(config(tmp_path, engine, "early"))
     assert code == 10
     assert any("no valid minute" in text for text in said["concerns"])
 
 
-def test_one_look_that_finds_a_brake_rolls_back(tmp_path: Path, engine: FakeEngine) -> None:
+def test_one_look_that_finds_a_brake_rolls_back(
+    tmp_path: Path, engine: FakeEngine, once: Once
+) -> None:
     path = config(tmp_path, engine, "early")
     engine.brakes = {FLAG: "by-hand"}
     code, _ = once(path)
@@ -75,7 +88,7 @@ def test_one_look_that_finds_a_brake_rolls_back(tmp_path: Path, engine: FakeEngi
 
 
 def test_a_configuration_that_cannot_serve_is_a_usage_error(
-    tmp_path: Path, engine: FakeEngine
+    tmp_path: Path, engine: FakeEngine, once: Once
 ) -> None:
     path = config(tmp_path, engine)
     path.write_text("rollout: {engines: 7}")
@@ -85,7 +98,7 @@ def test_a_configuration_that_cannot_serve_is_a_usage_error(
 
 
 def test_it_runs_until_it_is_told_to_stop_and_has_metrics_of_its_own(
-    tmp_path: Path, engine: FakeEngine
+    tmp_path: Path, engine: FakeEngine, once: Once
 ) -> None:
     path = config(tmp_path, engine)
     command = [*WATCH, "--config", str(path), "--poll-seconds", "0.1"]
@@ -113,3 +126,16 @@ def test_it_runs_until_it_is_told_to_stop_and_has_metrics_of_its_own(
             it.send_signal(signal.SIGTERM)
         assert it.wait(PATIENCE) == 0
         assert "Traceback" not in it.stderr.read()
+
+
+def test_the_stores_engines_count_where_it_names_some(
+    tmp_path: Path, engine: FakeEngine, once: Once
+) -> None:
+    """Whoever watches a branch has a copy of its configuration, maybe an old one."""
+    config(tmp_path, engine)
+    own = tmp_path / "own" / "runtime.yaml"
+    own.parent.mkdir()
+    own.write_text(f"rollout: {{store: 'file:{tmp_path / 'runtime.yaml'}', engines: []}}\n")
+    code, said = once(own)
+    assert code == 0
+    assert list(said["engines"]) == [engine.url]
