@@ -79,3 +79,12 @@ def test_a_rehearsal_checks_everything_and_changes_nothing(hub: Hub) -> None:
     assert "phase5: would promote" in ran.log
     assert hub.tip() == before
     assert hub.github.asked == []
+
+
+def test_a_rollback_is_rehearsed_without_a_change(hub: Hub) -> None:
+    hub.state("canary", 1)
+    before = hub.tip()
+    ran = hub.run(case="errors", dry_run="true")
+    assert ran.jobs == ROLLED_BACK, ran.log
+    assert hub.tip() == before
+    assert hub.engine.brakes == {}
