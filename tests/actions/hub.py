@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from act_runs import ROOT, Ran, shim, tool
 from fake_engine import FakeEngine, running
 from fake_github import FakeGithub, answering
 
@@ -25,7 +26,6 @@ from engine.server.machine import machine_class
 from gates.history import HISTORY_FILE
 
 HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
 PROJECT = HERE / "project"
 FLAG = "ttft_pipeline"
 URL = "https://github.com/acme/rollout.git"
@@ -36,52 +36,6 @@ PHASE5 = (sys.executable, "-P", "-m", "pytest_phase5.cli")
 
 #: Seconds after which act is ended: a bound against hanging.
 PATIENCE = 180
-
-#: What the actions of others do here. `SHIM_ATTACK` runs between the jobs, in the checkout.
-SHIMS = {
-    "actions/upload-artifact": 'mkdir -p "$SHIM_STORE" && rm -rf "$SHIM_STORE/$NAME" && '
-    'if [ -d "$FROM" ]; then cp -r "$FROM" "$SHIM_STORE/$NAME"; fi',
-    "actions/download-artifact": 'cp -r "$SHIM_STORE/$NAME" "$FROM" && bash -c "${SHIM_ATTACK:-:}"',
-}
-
-
-def tool(name: str) -> Path:
-    """A program of the tests, which `./dev test` builds.
-
-    Raises:
-        AssertionError: it is not there. A test without its tool fails.
-    """
-    built = ROOT / ".tools" / "bin" / name
-    found = built if built.exists() else shutil.which(name)
-    assert found, f"{name} is missing: ./dev test builds it"
-    return Path(found)
-
-
-def told(line: Mapping[str, Any]) -> bool:
-    """Whether a line of act's log is about the workflow, and not about act's own work."""
-    return not str(line.get("msg", "")).startswith("LocalRepositoryCache")
-
-
-@dataclass
-class Ran:
-    """One run of a workflow."""
-
-    status: int
-    lines: list[dict[str, Any]]
-
-    @property
-    def jobs(self) -> dict[str, str]:
-        """Jobs that ran, with how they ended; a job that was skipped is not there."""
-        return {line["jobID"]: line["jobResult"] for line in self.lines if "jobResult" in line}
-
-    def commands(self, name: str, text: str) -> list[str]:
-        """What the runner took for commands of a name, and that contain a text."""
-        found = (line for line in self.lines if line.get("command") == name)
-        return [raw for raw in (str(line.get("raw")) for line in found) if text in raw]
-
-    @property
-    def log(self) -> str:
-        return "\n".join(str(line.get("msg", "")).rstrip("\n") for line in self.lines if told(line))
 
 
 @dataclass
@@ -260,26 +214,8 @@ class Hub:
         """The folder that stands for each action of others, at the commit that it is pinned to."""
         for path in sorted((self.work / ".github").rglob("*.yml")):
             for name, commit in USES.findall(path.read_text("utf-8")):
-                yield f"--local-repository={name}@{commit}={self._shim(name)}"
-
-    def _shim(self, name: str) -> Path:
-        folder = self.folder / "shims" / name
-        if not folder.exists():
-            folder.mkdir(parents=True)
-            step = {
-                "shell": "bash",
-                "run": SHIMS.get(name, ":"),
-                "env": {"NAME": "${{ inputs.name }}", "FROM": "${{ inputs.path }}"},
-            }
-            names = ("name", "path", "key", "python-version", "if-no-files-found", "subject-path")
-            action = {
-                "name": name,
-                "description": name,
-                "inputs": {key: {"description": key} for key in names},
-                "runs": {"using": "composite", "steps": [step]},
-            }
-            (folder / "action.yml").write_text(yaml.safe_dump(action), "utf-8")
-        return folder
+                folder = shim(self.folder / "shims" / name, name)
+                yield f"--local-repository={name}@{commit}={folder}"
 
     def _environment(self) -> dict[str, str]:
         home = self.folder / "home"

@@ -1,7 +1,8 @@
 """What people and tests write reaches no shell, no command of the runner and no other output."""
 
 import pytest
-from hub import FLAG, Hub, Ran
+from act_runs import Ran
+from hub import FLAG, Hub
 from test_rollout_workflow import HELD, NO_VERDICT
 
 #: Runs a program where it stands bare or in quotes of either kind, then speaks to the runner.

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import httpx
 import yaml
-from hub import FLAG, ROOT, Hub
+from act_runs import ROOT
+from hub import FLAG, Hub
 from test_rollout_workflow import PROMOTED
 
 from engine.runtime.models import cache_folder

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hub import tool
+from act_runs import tool
 from workflow_rules import GITHUB, ROOT, complaints, of_workflow, pins, used
 
 WORKFLOWS = sorted((GITHUB / "workflows").glob("*.yml"))
