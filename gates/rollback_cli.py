@@ -44,6 +44,7 @@ class Order:
     flags: tuple[str, ...] = ()  #: none: every flag
     engines: tuple[str, ...] = ()  #: besides those of the configuration
     reason: str = ""
+    cause: str = "manual"  #: or another of `gates.standing.Cause`
     dry_run: bool = False
 
     @property
@@ -72,7 +73,7 @@ def _roll_back(order: Order, *, as_json: bool) -> Done:
             say(line)
 
     known = known_engines(order.config, order.engines)
-    braking = Braking(flags=order.flags, cause="manual", reason=order.reason, ca=known.ca)
+    braking = Braking(flags=order.flags, cause=order.cause, reason=order.reason, ca=known.ca)
     braking.tell(known.urls, PATIENCE)
     braking.wait(_STORE_AFTER)
     early = last_confirmed(braking.outcomes) is not None
@@ -107,7 +108,7 @@ def _write(order: Order, braking: Braking) -> "Written":
             ids.setdefault(flag, []).append(brake)
     change = Change(
         flags=order.flags,
-        cause=Cause.MANUAL,
+        cause=Cause(order.cause),
         reason=order.reason,
         who=who(),
         candidate=_candidate(braking),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from engine.config import ConfigError
 from engine.core.flags import FLAGS
+from gates.dispatching import dispatch_rollback
 from gates.history import Record
 from gates.policy import load_policy, policy_beside
 from gates.stages import Event, Policy
@@ -74,7 +75,8 @@ def write_rollback(config: Path, change: Change) -> Written:
         where = store.where
         last = insist(store, decide)
     except (ConfigError, StoreError, OSError) as error:
-        return Written(where=where, trouble=str(error))
+        told = dispatch_rollback(where, change.flags, change.reason)
+        return Written(where=where, trouble="; ".join(filter(None, (str(error), told))))
     return _written(where, seen, last, change)
 
 

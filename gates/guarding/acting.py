@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from gates.acting import who
 from gates.delivering import flags_of
+from gates.dispatching import WORKFLOW, dispatch_rollback
 from gates.engines import EngineClient, EngineError
 from gates.guarding.journal import Journal, acknowledged, braked, closed, settled
 from gates.guarding.situation import (
@@ -28,7 +29,7 @@ from gates.guarding.situation import (
 from gates.history import Record as Entry
 from gates.stages import Event, Policy
 from gates.standing import Cause, Standing
-from gates.store import Snapshot, Store, insist
+from gates.store import Snapshot, Store, StoreError, insist
 from gates.transitions import moved
 
 log = logging.getLogger("phase5.guard")
@@ -58,6 +59,8 @@ class Deeds:
     journal: Journal
     marks: dict[str, float] = field(default_factory=dict)
     """When what happened first, on the steady clock: for a drill, which reads and clears them."""
+
+    _asked: set[str] = field(default_factory=set)  #: rollbacks that CI was asked to write
 
     def mark(self, what: str) -> None:
         """Something happened now."""
@@ -119,10 +122,22 @@ class Deeds:
                 )
             return after, self._entry(each, now)
 
-        snapshot = insist(self.store, decide)
+        try:
+            snapshot = insist(self.store, decide)
+        except StoreError as error:
+            raise StoreError(f"{error}{self._dispatched(each)}") from error
         epochs = {flag: snapshot.flags[flag].epoch for flag in action.flags}
         self.journal.write(acknowledged(each.id, epochs))
         return snapshot
+
+    def _dispatched(self, each: Pending) -> str:
+        """Ask CI to write it, once: it may push where a guard may not."""
+        if each.id in self._asked:
+            return ""
+        told = dispatch_rollback(self.store.where, each.flags, each.reason)
+        if told.startswith(WORKFLOW):
+            self._asked.add(each.id)
+        return f"; {told}" if told else ""
 
     def _entry(self, each: Pending, now: datetime) -> Entry:
         candidates = {each.candidates.get(flag, "") for flag in each.flags}

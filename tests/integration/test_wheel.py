@@ -85,6 +85,7 @@ def test_init_writes_the_packaged_files(installed: Installed, project: Path) -> 
     assert {file["path"] for file in files} == {
         "config/runtime.yaml",
         "config/gates.yaml",
+        ".github/actions/phase5-gate/action.yml",
         ".github/workflows/phase5-gate.yml",
         "tests/test_slo.py",
     }

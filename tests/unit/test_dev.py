@@ -41,7 +41,17 @@ def test_scripts_use_nothing_newer_than_bash_3_2(script: Path) -> None:
 
 def test_without_arguments_every_command_is_listed() -> None:
     listed = set(re.findall(r"^\./dev ([a-z]+)", run().stdout, re.MULTILINE))
-    assert listed == {"gate", "test", "check", "run", "docs", "lock", "clean", "coverage"}
+    assert listed == {
+        "gate",
+        "test",
+        "check",
+        "run",
+        "docs",
+        "install",
+        "lock",
+        "clean",
+        "coverage",
+    }
 
 
 def test_an_unknown_command_is_a_usage_error() -> None:
