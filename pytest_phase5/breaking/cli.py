@@ -21,8 +21,8 @@ from chaos.journal import Account, document, write
 from chaos.runner import run as carry_out
 from engine.config import ConfigError, load_config
 from engine.runtime.blas import tools_folder
-from gates.cli import policy_beside
 from gates.evidence import ChaosVerdict
+from gates.policy import policy_beside
 from pytest_phase5.breaking.proof import criteria_of, identity, write_proof
 from pytest_phase5.breaking.stage import LocalStage
 from pytest_phase5.engines import EngineError
