@@ -15,7 +15,7 @@ from gates.engines import EngineError, statuses
 from gates.evidence import EvidenceError
 from gates.exits import DONE, ERROR, USAGE, refuse, say, say_json, warn
 from gates.fleet import Known, known_engines, remember
-from gates.history import History, Record
+from gates.history import History, Record, entered
 from gates.moving import Facts, Presented, PromotionRefusedError, Refusal, promoted
 from gates.policy import policy_beside
 from gates.recompute import recompute
@@ -115,7 +115,6 @@ def _facts(
     views: Mapping[str, EngineView | EngineError],
 ) -> Facts:
     presented = present(order.verdict, policy)
-    entered = [r.at for r in history.records if any(c.target == FULL for c in r.flags.values())]
     return Facts(
         presented=presented,
         asked=order.flags,
@@ -131,7 +130,7 @@ def _facts(
         used=_used(history, presented.sha256),
         damage="; ".join(history.problems),
         approval=frozenset(before.config.rollout.approval),
-        last_full=last_full(before.flags.values(), entered),
+        last_full=last_full(before.flags.values(), entered(history, FULL)),
     )
 
 

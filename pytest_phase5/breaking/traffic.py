@@ -1,9 +1,7 @@
 """The load generator as `gates.traffic.Traffic`: one process a flow, several at a time."""
 
-import os
 import re
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -13,7 +11,15 @@ from typing import Final
 from gates.samples import Sample, read_rows
 from gates.traffic import Brought, Flow
 from pytest_phase5.load.checks import RunReport, lag_of, read_report
-from pytest_phase5.load.driver import GENERATOR, GRACE, LOG_FILE, PLAN_FILE, REPORT_FILE, ROWS_FILE
+from pytest_phase5.load.driver import (
+    GENERATOR,
+    GRACE,
+    LOG_FILE,
+    PLAN_FILE,
+    REPORT_FILE,
+    ROWS_FILE,
+    start_child,
+)
 from pytest_phase5.load.plan import Block, Plan
 from pytest_phase5.load.plan_file import write_plan
 from pytest_phase5.load.progress import PROGRESS_FILE, ProgressReader
@@ -23,9 +29,6 @@ from pytest_phase5.load.workload import Workload, requests
 #: Seconds that requests may be sent late, at the 99th percentile: experiments judge service by
 #: windows of half a second, and each time counts from when it was due.
 LAG_SECONDS: Final = 0.5
-
-#: Environment by which coverage tools would enter the generator and its timing.
-_MEASURING: Final = ("COV_CORE_", "COVERAGE_PROCESS_")
 
 
 @dataclass(slots=True)
@@ -46,17 +49,7 @@ class Generators:
         folder = self.folder / f"{self._next():03}-{name}"
         folder.mkdir(parents=True)
         write_plan(folder / PLAN_FILE, _plan(flow, url, model, seconds, seed))
-        command = [sys.executable, "-P", "-m", GENERATOR]
-        with (folder / LOG_FILE).open("wb") as log:
-            process = subprocess.Popen(  # noqa: S603 - our own module, and two paths of ours
-                [*command, str(folder / PLAN_FILE), str(folder / ROWS_FILE)],
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-                env={k: v for k, v in os.environ.items() if not k.startswith(_MEASURING)},
-                start_new_session=True,  # Ctrl-C reaches it through us, once
-            )
-        return Generator(process, folder)
+        return Generator(start_child(GENERATOR, folder), folder)
 
 
 @dataclass(slots=True)

@@ -136,12 +136,11 @@ def _watcher(folder: Path, on_progress: Callable[[Progress], None] | None) -> Ca
     return watch
 
 
-def _run_child(plan: Plan, folder: Path, watch: Callable[[], None]) -> int:
-    """Run the plan's driver to its end; its exit status, negative for a signal."""
-    module = LOCUST if plan.driver == "locust" else GENERATOR
+def start_child(module: str, folder: Path) -> "subprocess.Popen[bytes]":
+    """Start a driver on the plan in a folder; the end of its standard input stops it."""
     command = [sys.executable, "-P", "-m", module]
     with (folder / LOG_FILE).open("wb") as log:
-        child = subprocess.Popen(  # noqa: S603 - our own module, and two paths of ours
+        return subprocess.Popen(  # noqa: S603 - our own module, and two paths of ours
             [*command, str(folder / PLAN_FILE), str(folder / ROWS_FILE)],
             stdin=subprocess.PIPE,
             stdout=log,
@@ -149,6 +148,11 @@ def _run_child(plan: Plan, folder: Path, watch: Callable[[], None]) -> int:
             env={k: v for k, v in os.environ.items() if not k.startswith(_MEASURING)},
             start_new_session=True,  # Ctrl-C reaches it through us, once
         )
+
+
+def _run_child(plan: Plan, folder: Path, watch: Callable[[], None]) -> int:
+    """Run the plan's driver to its end; its exit status, negative for a signal."""
+    child = start_child(LOCUST if plan.driver == "locust" else GENERATOR, folder)
     try:
         return _wait(child, plan.longest, watch)
     finally:

@@ -17,40 +17,9 @@ from engine.config import (
 from engine.core.flags import FLAGS, FlagState
 
 #: The two example configurations of the requirements.
-CANARY = """
-phase4_rollout:
-  adaptive_governor:
-    enabled: true
-    rollout_percentage: 1  # Canary
-
-  http2_transport:
-    enabled: false
-
-  ttft_pipeline:
-    enabled: false
-
-  qos_monitoring:
-    enabled: true
-    sample_rate: 10  # 10% sampling
-"""
-PRODUCTION = """
-phase4_rollout:
-  adaptive_governor:
-    enabled: true
-    rollout_percentage: 100
-
-  http2_transport:
-    enabled: true
-    rollout_percentage: 100
-
-  ttft_pipeline:
-    enabled: true
-    rollout_percentage: 100
-
-  qos_monitoring:
-    enabled: true
-    sample_rate: 1  # 100% sampling
-"""
+EXAMPLES = Path(__file__).parents[1] / "examples"
+CANARY = (EXAMPLES / "canary.yaml").read_text(encoding="utf-8")
+PRODUCTION = (EXAMPLES / "production.yaml").read_text(encoding="utf-8")
 
 
 def written(folder: Path, text: str) -> Path:

@@ -22,23 +22,10 @@ SOUND = candidate("c0ffee", "ab" * 32)
 OTHER = candidate("facade", "ab" * 32)
 GOVERNOR, HTTP2, PIPELINE, QOS = FLAGS
 
-#: As the requirements give it, with a comment of an operator's.
-MINIMAL = """\
-phase4_rollout:
-  adaptive_governor:
-    enabled: true
-    rollout_percentage: 1  # Canary
-
-  http2_transport:
-    enabled: false
-
-  ttft_pipeline:
-    enabled: false
-
-  qos_monitoring:
-    enabled: true
-    sample_rate: 10  # 10% sampling
-"""
+#: The two example configurations of the requirements, with comments of an operator's.
+EXAMPLES = Path(__file__).parents[1] / "examples"
+MINIMAL = (EXAMPLES / "canary.yaml").read_text(encoding="utf-8")
+PRODUCTION = (EXAMPLES / "production.yaml").read_text(encoding="utf-8")
 
 
 def at(stage: str, **changes: Any) -> Standing:

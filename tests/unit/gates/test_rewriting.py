@@ -7,30 +7,12 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from store_builders import GOVERNOR, HTTP2, MINIMAL, PIPELINE, QOS
+from store_builders import GOVERNOR, HTTP2, MINIMAL, PIPELINE, PRODUCTION, QOS
 
 from engine.config import packaged, parse_config
 from gates.rewriting import RewriteError, rewritten
 
 SHIPPED = packaged("runtime.yaml").read_text(encoding="utf-8")
-FULL = """\
-phase4_rollout:
-  adaptive_governor:
-    enabled: true
-    rollout_percentage: 100
-
-  http2_transport:
-    enabled: true
-    rollout_percentage: 100
-
-  ttft_pipeline:
-    enabled: true
-    rollout_percentage: 100
-
-  qos_monitoring:
-    enabled: true
-    sample_rate: 1  # 100% sampling
-"""
 CANARY: dict[str, Any] = {
     "enabled": True,
     "rollout_percentage": 1.0,
@@ -64,7 +46,7 @@ def test_only_the_keys_of_the_rollout_change_in_the_shipped_file() -> None:
     )
 
 
-@pytest.mark.parametrize("text", [SHIPPED, MINIMAL, FULL], ids=["shipped", "minimal", "full"])
+@pytest.mark.parametrize("text", [SHIPPED, MINIMAL, PRODUCTION], ids=["shipped", "minimal", "full"])
 @pytest.mark.parametrize("flag", [GOVERNOR, HTTP2, PIPELINE, QOS])
 def test_a_flag_moves_in_every_example_and_the_rest_stays_byte_for_byte(
     text: str, flag: str
