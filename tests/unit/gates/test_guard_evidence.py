@@ -1,5 +1,6 @@
 """Before telemetry counts as lost the engines are read themselves."""
 
+import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -14,6 +15,7 @@ from gates.exposition import Scrape
 from gates.guarding.evidence import LEAD, Evidence, Sooner, until_sample
 from gates.ledger import CLOSED_AFTER, Row
 from gates.live import Edge, SourceError
+from gates.prometheus import Access, Prometheus
 from gates.standing import Standing
 
 MINUTES = 4
@@ -128,6 +130,20 @@ def test_where_the_engines_do_not_either_nothing_is_known_and_it_says_why(
     found = rows(blind)
     assert any(row.invalid for row in found)
     assert all(row.invalid or row.counts for row in found)
+
+
+def test_a_server_too_slow_to_answer_is_not_waited_for() -> None:
+    server, direct = served()
+    expected = rows(Evidence(direct, (server, direct), engines=2))
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, and no more
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        slow = Prometheus(url, Access(timeout=0.05))
+        found = rows(Evidence(direct, (slow, direct), engines=2))
+        with pytest.raises(SourceError, match="timed out"):
+            rows(Evidence(Direct(), (slow,), engines=2))
+        slow.close()
+    assert [row.counts for row in found] == [row.counts for row in expected]
+    assert not any(row.invalid for row in found)
 
 
 def test_a_header_is_of_what_the_engines_run_now() -> None:
