@@ -14,8 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
-#: What a gate judges here; unscaled, as a user's does, every flag.
-_SCALED = ("--phase5-flags=ttft_pipeline",)
+FULL = "PHASE5_FULL" in os.environ
 
 
 @dataclass(frozen=True)
@@ -119,31 +118,28 @@ def test_the_written_test_is_collected(installed: Installed, tmp_path: Path) -> 
     assert "tests/test_slo.py::" in done.stdout
 
 
-def test_a_gate_from_the_wheel_promotes_the_healthy_engine(
-    installed: Installed, tmp_path: Path
-) -> None:
-    """The main job as a user runs it: `phase5 init`, then the whole gate.
-
-    Neighbours on the machine may keep a timing open: then it holds, for that reason alone.
-    Unscaled, with every flag and a quiet machine, it must promote.
-    """
-    full = "PHASE5_FULL" in os.environ
+def gate_promotes(installed: Installed, tmp_path: Path) -> None:
+    """The main job as a user runs it: `phase5 init`, then the whole gate, every flag."""
     assert installed.phase5("init", cwd=tmp_path).returncode == 0
     gate = ["-m", "pytest", "-p", "no:asyncio", "--phase5-gate=canary", "--phase5-from=off"]
-    done = installed.run(*gate, *([] if full else _SCALED), cwd=tmp_path)
+    done = installed.run(*gate, cwd=tmp_path)
     text = (tmp_path / "phase5-report" / "verdict.json").read_text(encoding="utf-8")
     verdict = json.loads(text)
     schema = json.loads((installed.packages / "gates" / "verdict.schema.json").read_text())
     jsonschema.validate(verdict, schema)
-    left_open = {row["id"]: row["outcome"] for row in verdict["criteria"]}
-    left_open = {name: outcome for name, outcome in left_open.items() if outcome != "pass"}
-    if full:
-        assert not left_open, done.stdout
-    assert left_open.keys() <= {"ttft_p95_vs_control", "latency_p95_vs_control"}, done.stdout
-    assert set(left_open.values()) <= {"inconclusive"}, done.stdout
-    assert verdict["verdict"] == ("hold" if left_open else "promote")
-    assert done.returncode == (1 if left_open else 0), done.stdout + done.stderr
+    left_open = [row["id"] for row in verdict["criteria"] if row["outcome"] != "pass"]
+    assert not left_open, done.stdout
+    assert verdict["verdict"] == "promote"
+    assert done.returncode == 0, done.stdout + done.stderr
     assert verdict["dry_run"] is True
-    assert set(verdict["flags"].values()) <= {"promote", "hold"}
+    assert set(verdict["flags"].values()) == {"promote"}
     verified = installed.phase5("gate", "verify", cwd=tmp_path)
     assert verified.returncode == 0, verified.stdout + verified.stderr
+
+
+if FULL:  # minutes long: elsewhere tests/actions run the packaged suite, and `./dev gate` all of it
+
+    def test_a_gate_from_the_wheel_promotes_the_healthy_engine(
+        installed: Installed, tmp_path: Path
+    ) -> None:
+        gate_promotes(installed, tmp_path)
