@@ -56,3 +56,6 @@ class GatedSession:
         if self.process.poll() is None:
             self.process.terminate()
             self.process.communicate()
+        for pipe in (self.process.stdout, self.process.stderr):
+            if pipe is not None:  # of a session that nobody asked for its words
+                pipe.close()
