@@ -27,10 +27,14 @@ def accounts(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The account of each experiment, as it comes; the longest begin first."""
     folder = tmp_path_factory.mktemp("experiments")
 
-    def carry_out(name: str) -> Account:
-        stage = LocalStage(folder=folder / name, model="tiny")
-        account = run(EXPERIMENTS[name], stage, compare=True)
-        write(folder / name, account)
+    def carry_out(name: str, turn: str = "first") -> Account:
+        place = folder / f"{name}-{turn}"
+        account = run(EXPERIMENTS[name], LocalStage(folder=place, model="tiny"), compare=True)
+        write(place, account)
+        # Beside two others a fault may find too few streams to hit. That shows nothing of the
+        # engine, so it is asked again, once; whatever else came out stays.
+        if account.verdict is ChaosVerdict.INVALID and turn == "first":
+            return carry_out(name, "second")
         return account
 
     slow_first = sorted(HERE, key=lambda name: name not in SLOW)
