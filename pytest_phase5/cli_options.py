@@ -30,3 +30,10 @@ def refuse(message: str) -> NoReturn:
     """End with one line on standard error and exit code 2."""
     sys.stderr.write(f"phase5: {message}\n")
     raise SystemExit(USAGE)
+
+
+def confirmed(question: str, *, unasked: bool) -> bool:
+    """Ask whoever sits at a terminal; `unasked` is the answer where nobody does."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return unasked
+    return typer.confirm(question, default=False, err=True)

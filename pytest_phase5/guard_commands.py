@@ -1,12 +1,12 @@
 """The commands that watch the rollout, and rehearse its rollback."""
 
-import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from pytest_phase5.cli_options import ConfigPath, Json
+from pytest_phase5.cli_options import ConfigPath, Json, confirmed
 
 
 def watch(  # noqa: PLR0917 - one parameter an option
@@ -59,17 +59,10 @@ def drill(  # noqa: PLR0917 - one parameter an option
     from pytest_phase5.drilling import Scratch
 
     scratch = Scratch(config=config_in_use(config), model=model, engines=engines, streams=streams)
-    order = Order(
-        scratch=scratch, report=report, live=live, confirm=lambda text: yes or _agreed(text)
-    )
+    # Only a person at a terminal agrees without `--yes`.
+    agree = (lambda _: True) if yes else partial(confirmed, unasked=False)
+    order = Order(scratch=scratch, report=report, live=live, confirm=agree)
     raise typer.Exit(run(order, as_json=json))
-
-
-def _agreed(question: str) -> bool:
-    """Only a person at a terminal agrees without `--yes`."""
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        return False
-    return typer.confirm(question, default=False, err=True)
 
 
 def add_commands(app: typer.Typer) -> None:

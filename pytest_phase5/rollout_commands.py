@@ -1,13 +1,13 @@
 """The commands that move the rollout and show where it stands. Each loads its work when called."""
 
-import sys
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from pytest_phase5.cli_options import ConfigPath, Json, one_line
+from pytest_phase5.cli_options import ConfigPath, Json, confirmed, one_line
 
 Flags = Annotated[
     list[str] | None, typer.Option("--flag", help="Only this flag; may be given several times.")
@@ -61,7 +61,8 @@ def promote(
         engines=_urls(engine),
         reason=reason,
         dry_run=dry_run,
-        confirm=_confirm,
+        # Elsewhere than on a terminal, whoever called it has decided.
+        confirm=partial(confirmed, unasked=True),
     )
     raise typer.Exit(move(order, as_json=json))
 
@@ -179,10 +180,3 @@ def _urls(given: Iterable[str] | None) -> tuple[str, ...]:
 
     with one_line(ValueError):
         return tuple(base_url(url) for url in given or ())
-
-
-def _confirm(question: str) -> bool:
-    """Ask whoever sits at a terminal; elsewhere whoever called it has decided."""
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        return True
-    return typer.confirm(question, default=False, err=True)
