@@ -39,11 +39,31 @@ def replace_file(path: Path, data: bytes) -> None:
             os.fchown(descriptor, old.st_uid, old.st_gid)
         os.fchmod(descriptor, old.st_mode & 0o7777)
         _write(descriptor, data)
-        _sync(descriptor)
+        sync(descriptor)
     finally:
         os.close(descriptor)
     scratch.replace(real)
-    _sync_folder(real.parent)
+    sync_folder(real.parent)
+
+
+def write_file(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Make a file of our own, or replace it: a reader sees the former or the new one.
+
+    Several processes may do so at once: the last one wins. What is not `durable` may be lost
+    when the power fails; the disk is not waited for.
+
+    Raises:
+        OSError: the former one is still there.
+    """
+    scratch = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    with scratch.open("wb") as file:
+        file.write(data)
+        if durable:
+            file.flush()
+            sync(file.fileno())
+    scratch.replace(path)
+    if durable:
+        sync_folder(path.parent)
 
 
 def append_to_file(path: Path, data: bytes) -> None:
@@ -58,12 +78,12 @@ def append_to_file(path: Path, data: bytes) -> None:
     descriptor = os.open(path, flags, _MODE)
     try:
         _write(descriptor, data)
-        _sync(descriptor)
+        sync(descriptor)
     finally:
         os.close(descriptor)
     if fresh:
-        _sync_folder(path.parent)
-        _sync_folder(path.parent.parent)
+        sync_folder(path.parent)
+        sync_folder(path.parent.parent)
 
 
 @contextmanager
@@ -106,7 +126,7 @@ def _write(descriptor: int, data: bytes) -> None:
         rest = rest[os.write(descriptor, rest) :]
 
 
-def _sync(descriptor: int) -> None:
+def sync(descriptor: int) -> None:
     """Down to the disk. On macOS `fsync` alone stops at the disk's own cache."""
     full = getattr(fcntl, "F_FULLFSYNC", None)
     if full is None:
@@ -115,7 +135,7 @@ def _sync(descriptor: int) -> None:
         fcntl.fcntl(descriptor, full)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """A name in a folder is durable once the folder is."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

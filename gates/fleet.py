@@ -5,7 +5,6 @@ it well leaves them in `CONFIGURATION-FILE.state/engines.json`.
 """
 
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from engine.core.flags import FLAGS
+from gates.durable import write_file
 
 ENGINES_FILE: Final = "engines.json"
 
@@ -78,12 +78,7 @@ def remember(config: Path, urls: Sequence[str], ca: str | None) -> None:
         return
     folder = state_folder(config)
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f"{ENGINES_FILE}.{os.getpid()}.partial"
-    with partial.open("w", encoding="utf-8") as file:
-        json.dump(section, file)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(folder / ENGINES_FILE)
+    write_file(folder / ENGINES_FILE, json.dumps(section).encode())
 
 
 def flag_names(given: Iterable[str]) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from gates.durable import sync, sync_folder
 from gates.ledger import Header, LedgerError, Row, header_line, row_line
 from gates.ledger_file import appendable, mend, name_of, parse
 
@@ -76,10 +77,10 @@ class LedgerWriter:
         self._size = len(whole)
         if len(whole) < len(content):
             os.ftruncate(self._file, self._size)
-            os.fsync(self._file)
+            sync(self._file)
         if not whole:
             self._write(header_line(header))
-            self._keep_name()
+            sync_folder(self._path.parent)  # a new name is kept only by its folder
             return None
         return self._last_of(whole, header)
 
@@ -98,16 +99,8 @@ class LedgerWriter:
             written = 0
             while written < len(content):
                 written += os.pwrite(self._file, content[written:], self._size + written)
-            os.fsync(self._file)
+            sync(self._file)
         except OSError:
             os.ftruncate(self._file, self._size)
             raise
         self._size += len(content)
-
-    def _keep_name(self) -> None:
-        """A new file's name is kept only by its folder."""
-        folder = os.open(self._path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from gates.durable import write_file
+
 LOCK_FILE: Final = "lock"
 SEEN_FILE: Final = "seen.json"
 HEARTBEAT_FILE: Final = "heartbeat.json"
@@ -46,13 +48,7 @@ def owned(folder: Path) -> Iterator[None]:
 
 def replace_json(path: Path, body: Mapping[str, Any], *, durable: bool = True) -> None:
     """Write a file so that a reader sees the former or the new one, never half of it."""
-    partial = path.with_name(f"{path.name}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        json.dump(body, file, sort_keys=True)
-        if durable:
-            file.flush()
-            os.fsync(file.fileno())
-    partial.replace(path)
+    write_file(path, json.dumps(body, sort_keys=True).encode(), durable=durable)
 
 
 def read_json(path: Path) -> dict[str, Any]:

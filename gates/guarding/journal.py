@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+from gates.durable import append_to_file
 from gates.guarding.situation import Pending
 from gates.standing import Cause
 
@@ -164,13 +165,7 @@ class Journal:
     def write(self, step: Mapping[str, Any]) -> None:
         """Append a step; it is on the disk when this returns."""
         self.memory = after(self.memory, step)
-        new = not self.path.exists()
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(step, sort_keys=True) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        if new:
-            _sync_folder(self.path.parent)
+        append_to_file(self.path, (json.dumps(step, sort_keys=True) + "\n").encode())
 
     def _replay(self, text: str) -> None:
         for number, line in enumerate(text.splitlines(), start=1):
@@ -178,12 +173,3 @@ class Journal:
                 self.memory = after(self.memory, json.loads(line))
             except (ValueError, AttributeError) as error:
                 raise JournalError(f"{self.path}:{number}: {error}") from error
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a new name durable, too."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

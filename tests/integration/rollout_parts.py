@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from served import PATIENCE
+from served import PATIENCE, until
 
 from gates.attempts import Attempt, Kind, append_attempt
 from gates.cli import judge_folder
@@ -117,10 +116,7 @@ def clone(folder: Path, bare: Path, config: str, policy: str, rollout: dict[str,
 
 def eventually(condition: Callable[[], bool]) -> None:
     """Wait for what needs whole UTC minutes: to begin, to end, and to be closed."""
-    deadline = time.monotonic() + 2 * PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "it never became so"
-        time.sleep(0.2)
+    until(condition, 2 * PATIENCE)
 
 
 def phase5(*arguments: str) -> tuple[int, Any]:

@@ -98,9 +98,9 @@ async def ask_all(url: str, route: str, bodies: Sequence[dict[str, Any]]) -> lis
     return [answer.json() for answer in answers]
 
 
-def until(condition: Callable[[], bool]) -> None:
+def until(condition: Callable[[], bool], seconds: float = PATIENCE) -> None:
     """Wait for what nothing announces."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it never became so"
         time.sleep(0.02)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from store_builders import names
 
-from gates.durable import LockHeldError, append_to_file, locked, replace_file
+from gates.durable import LockHeldError, append_to_file, locked, replace_file, write_file
 
 
 def test_a_file_is_replaced_with_its_mode(tmp_path: Path) -> None:
@@ -71,6 +71,22 @@ def test_what_was_appended_and_the_file_that_was_made_for_it_are_on_the_disk(
     order = [name for name in calls if name in {"write", "fsync", "fcntl"}]
     assert order[0] == "write"
     assert len(order) == 4  # the file, its folder, and the folder that this one was made in
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_a_file_is_made_or_replaced_wholly_and_the_disk_is_waited_for_where_that_is_asked(
+    tmp_path: Path, *, durable: bool
+) -> None:
+    path = tmp_path / "engines.json"
+    write_file(path, b"a longer old text")
+    with watched() as calls:
+        write_file(path, b"new", durable=durable)
+    assert path.read_bytes() == b"new"
+    assert [each.name for each in tmp_path.iterdir()] == [path.name]
+    order = [name for name in calls if name in {"fsync", "fcntl", "replace", "rename"}]
+    assert order in (
+        [["fsync", "replace", "fsync"], ["fcntl", "replace", "fsync"]] if durable else [["replace"]]
+    )
 
 
 def test_links_are_followed_and_stay(tmp_path: Path) -> None:
