@@ -10,10 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import pytest
 from probe import HOST, Probe, Samples, body, eventually, head, probing, total
 from served import PATIENCE
 
 from engine.core.flags import TTFT_PIPELINE, assigned
+
+pytestmark = pytest.mark.alone
 
 BUFFER_TOKENS = 16
 #: Tokens that the runtime makes before it hears that it should stand still: a few, also when

@@ -22,6 +22,8 @@ from served import PATIENCE
 
 from engine.core.aggregates import WINDOW_SECONDS
 
+pytestmark = pytest.mark.alone
+
 #: Fewer slots than requests at once, so that some are always in the queue.
 YAML = "admission: {limit: 12, queue: 400, deadline_seconds: 100}\n"
 AT_ONCE = 30

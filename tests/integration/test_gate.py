@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from gating import GATE, project
 
+pytestmark = pytest.mark.alone
+
 #: How long to wait for what must happen; a bound against hanging, not a measurement.
 PATIENCE = 60.0
 

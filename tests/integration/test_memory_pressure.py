@@ -10,7 +10,10 @@ from threading import Event
 
 import httpx
 import psutil
+import pytest
 from served import PATIENCE, Served, serving, until
+
+pytestmark = pytest.mark.alone
 
 #: Kept prefixes and the caches of the streams below take several times this.
 ROOM_BYTES = 32 * 1024 * 1024

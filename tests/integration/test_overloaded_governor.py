@@ -10,11 +10,14 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import pytest
 from probe import Probe, full, probing
 
 from pytest_phase5.load.driver import run_plan
 from pytest_phase5.load.plans import CONTROL, TREATMENT, open_loop
 from pytest_phase5.load.workload import Workload
+
+pytestmark = pytest.mark.alone
 
 LIMIT_SECONDS = 0.550
 #: The runtime runs for a fifth of each period, so that it and not the load is what saturates on

@@ -16,6 +16,8 @@ from probe import Probe, Samples, body, eventually, full, probing, total
 from receiver import receiving
 from served import PATIENCE, until
 
+pytestmark = pytest.mark.alone
+
 #: Above what `tiny` takes on a busy machine, below what a stopped process costs.
 LIMIT_MS = 1600  # an edge of the buckets in which the engine counts
 STOPPED_SECONDS, RUNNING_SECONDS = 2.5, 0.2

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from gating import ROOT, GatedSession, project
 
+pytestmark = pytest.mark.alone
+
 ENGINES = ROOT / "tests" / "engines"
 FULL = bool(os.environ.get("PHASE5_FULL"))
 
