@@ -127,7 +127,8 @@ def _grid(axes: Axes, along: str) -> Iterator[str]:
     for value in ticks(axes.left, axes.right):
         x = axes.x(value)
         yield f'<text class="along" x="{x:.1f}" y="{bottom + 15}">{value:g}</text>'
-    yield f'<text class="along" x="{(_LEFT + right) / 2:.0f}" y="{_HIGH - 4}">{escape(along)}</text>'
+    middle = (_LEFT + right) / 2
+    yield f'<text class="along" x="{middle:.0f}" y="{_HIGH - 4}">{escape(along)}</text>'
 
 
 def _drawn(series: Series, number: int, axes: Axes) -> str:

@@ -5,14 +5,19 @@ from html import escape
 from math import ceil, floor, log10
 from typing import Final
 
+from gates.statistics import quantile
 from pytest_phase5.load.plots import Series, chart, thinned, ticks
 from pytest_phase5.reporting.times import Span, Step, Timeline
-from pytest_phase5.reporting.view import Distribution, Mark, Minute
+from pytest_phase5.reporting.view import QUANTILES, Distribution, Mark, Minute
 
 #: A row of the forest: units of the picture, and room at both ends for arrows.
 _FOREST_WIDE: Final = 220
 _FOREST_HIGH: Final = 26
 _FOREST_ROOM: Final = 12
+_EDGE: Final = 3.0
+
+#: Numbers beyond this leave nothing to see, and their differences overflow.
+_MOST: Final = 1e300
 
 _WIDE: Final = 560
 _HIGH: Final = 190
@@ -25,52 +30,53 @@ _POINTS: Final = 300
 _LANES: Final = ("load", "fault", "recovery")
 _LANE_HIGH: Final = 26
 
+#: Where lines stand in a decade, and in a picture of less than one.
 _NICE: Final = (1, 2, 5)
+_CLOSE: Final = (1, 1.5, 2, 3, 4, 5, 6, 8)
 
 Place = Callable[[float], float]
 
 
 def forest(mark: Mark, label: str) -> str:
     """The interval of a criterion against its limit, on a scale of its own."""
-    known = [
-        v for v in (mark.estimate, mark.low, mark.high, mark.limit, mark.stretch) if v is not None
-    ]
+    numbers = (mark.limit, mark.estimate, mark.low, mark.high, mark.stretch)
+    known = [value for value in numbers if value is not None]
     if mark.limit is None or mark.estimate is None:
         return '<span class="soft">not measured</span>'
-    low, high = min(known), max(known)
-    span = (high - low) or max(abs(high), 1.0)
-    if span > _MOST_SPAN:  # absurd numbers would leave nothing of a picture
+    if max(map(abs, known)) > _MOST:
         return '<span class="soft">beyond what can be drawn</span>'
-    room = _FOREST_WIDE - 2 * _FOREST_ROOM
-    low -= 0.0 if high > low else span / 2
-    places = {value: _FOREST_ROOM + (value - low) / span * room for value in known}
     return (
         f'<svg class="forest" viewBox="0 0 {_FOREST_WIDE} {_FOREST_HIGH}" role="img" '
-        f'aria-label="{escape(label)}">{"".join(_forest(mark, places))}</svg>'
+        f'aria-label="{escape(label)}">{"".join(_forest(mark, known))}</svg>'
     )
 
 
-_MOST_SPAN: Final = 1e300
-
-
-def _forest(mark: Mark, at: dict[float, float]) -> Iterator[str]:
-    assert mark.limit is not None and mark.estimate is not None
-    middle, limit = _FOREST_HIGH / 2, at[mark.limit]
+def _forest(mark: Mark, known: Sequence[float]) -> Iterator[str]:
+    middle = _FOREST_HIGH / 2
+    limit, x, *others = _places(known)
     if mark.higher is not None:
         left, right = (limit, _FOREST_WIDE) if mark.higher else (0.0, limit)
         yield f'<rect class="fine" x="{left:.1f}" y="3" width="{right - left:.1f}" height="20"/>'
     yield f'<path class="axis" d="M0 {middle}H{_FOREST_WIDE}"/>'
     if mark.stretch is not None:
-        yield f'<path class="stretch" d="M{at[mark.stretch]:.1f} 5V21"/>'
+        yield f'<path class="stretch" d="M{others.pop():.1f} 5V21"/>'
     yield f'<path class="bound" d="M{limit:.1f} 2V24"/>'
-    if mark.low is not None or mark.high is not None or mark.open_low or mark.open_high:
-        left = 3.0 if mark.low is None else at[mark.low]
-        right = _FOREST_WIDE - 3.0 if mark.high is None else at[mark.high]
-        yield f'<path class="interval" d="M{left:.1f} {middle}H{right:.1f}"/>'
-        yield _end(left, middle, -1 if mark.open_low else 0)
-        yield _end(right, middle, 1 if mark.open_high else 0)
-    x = at[mark.estimate]
+    if others or mark.open_low or mark.open_high:
+        low = _EDGE if mark.low is None else others[0]
+        high = _FOREST_WIDE - _EDGE if mark.high is None else others[-1]
+        yield f'<path class="interval" d="M{low:.1f} {middle}H{high:.1f}"/>'
+        yield _end(low, middle, -1 if mark.open_low else 0)
+        yield _end(high, middle, 1 if mark.open_high else 0)
     yield f'<rect class="point" x="{x - 4:.1f}" y="{middle - 4}" width="8" height="8"/>'
+
+
+def _places(values: Sequence[float]) -> list[float]:
+    """Where numbers lie across a row; in the middle where all are the same."""
+    low, high = min(values), max(values)
+    if low == high:
+        return [_FOREST_WIDE / 2 for _ in values]
+    room = _FOREST_WIDE - 2 * _FOREST_ROOM
+    return [_FOREST_ROOM + (value - low) / (high - low) * room for value in values]
 
 
 def _end(x: float, y: float, way: int) -> str:
@@ -102,7 +108,11 @@ def _ecdf(values: Sequence[float], number: int, x: Place) -> str:
     n = len(values)
     kept = sorted({round(i * (n - 1) / _POINTS) for i in range(_POINTS + 1)})
     path = "L".join(f"{x(values[i]):.1f} {_share((i + 1) / n):.1f}" for i in kept)
-    return f'<path class="line s{_ARM_COLOURS[number]}" d="M{path}"/>'
+    marks = "".join(
+        f"M{x(quantile(values, share)):.1f} {_share(share):.1f}h0" for share in QUANTILES
+    )
+    colour = f"s{_ARM_COLOURS[number]}"
+    return f'<path class="line {colour}" d="M{path}"/><path class="marks {colour}" d="{marks}"/>'
 
 
 #: Treatment in the second colour, control in the first: the same everywhere.
@@ -123,7 +133,8 @@ def _shares() -> Iterator[str]:
 
 def _decades(low: float, high: float, x: Place) -> Iterator[str]:
     powers = range(floor(low), ceil(high) + 1)
-    values = [nice * 10.0**power for power in powers for nice in _NICE]
+    nice = _NICE if high - low > 1 else _CLOSE
+    values = [step * 10.0**power for power in powers for step in nice]
     for value in (v for v in values if low <= log10(v) <= high):
         yield f'<path class="grid" d="M{x(value):.1f} {_TOP}V{_HIGH - _BOTTOM}"/>'
         yield f'<text class="along" x="{x(value):.1f}" y="{_HIGH - _BOTTOM + 15}">{value:g}</text>'

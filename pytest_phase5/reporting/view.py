@@ -141,8 +141,6 @@ def view_of(gathered: Gathered, now: datetime) -> View:
 def mark_of(row: CriterionRow, criterion: Criterion | None) -> Mark:
     """What can be drawn of a row: numbers that are none leave no mark."""
     low, high = row.interval or (None, None)
-    further = criterion.at_stretch() if criterion else None
-    goal = further and (further.limit if further.margin is None else further.margin)
     return Mark(
         estimate=_finite(row.estimate),
         low=_finite(low),
@@ -150,7 +148,7 @@ def mark_of(row: CriterionRow, criterion: Criterion | None) -> Mark:
         open_low=row.interval is not None and _finite(low) is None,
         open_high=row.interval is not None and _finite(high) is None,
         limit=_finite(row.limit),
-        stretch=_finite(goal),
+        stretch=_finite(criterion.stretch) if criterion else None,
         higher=None if criterion is None else _higher(criterion),
     )
 
