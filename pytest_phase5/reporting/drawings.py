@@ -11,8 +11,8 @@ from pytest_phase5.reporting.times import Span, Step, Timeline
 from pytest_phase5.reporting.view import QUANTILES, Distribution, Mark, Minute
 
 #: A row of the forest: units of the picture, and room at both ends for arrows.
-_FOREST_WIDE: Final = 220
-_FOREST_HIGH: Final = 26
+FOREST_WIDE: Final = 220
+FOREST_HIGH: Final = 26
 _FOREST_ROOM: Final = 12
 _EDGE: Final = 3.0
 
@@ -32,7 +32,7 @@ _LANE_HIGH: Final = 26
 
 #: Where lines stand in a decade, and in a picture of less than one.
 _NICE: Final = (1, 2, 5)
-_CLOSE: Final = (1, 1.5, 2, 3, 4, 5, 6, 8)
+_CLOSE: Final = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8)
 
 Place = Callable[[float], float]
 
@@ -46,24 +46,24 @@ def forest(mark: Mark, label: str) -> str:
     if max(map(abs, known)) > _MOST:
         return '<span class="soft">beyond what can be drawn</span>'
     return (
-        f'<svg class="forest" viewBox="0 0 {_FOREST_WIDE} {_FOREST_HIGH}" role="img" '
+        f'<svg class="forest" viewBox="0 0 {FOREST_WIDE} {FOREST_HIGH}" role="img" '
         f'aria-label="{escape(label)}">{"".join(_forest(mark, known))}</svg>'
     )
 
 
 def _forest(mark: Mark, known: Sequence[float]) -> Iterator[str]:
-    middle = _FOREST_HIGH / 2
+    middle = FOREST_HIGH / 2
     limit, x, *others = _places(known)
     if mark.higher is not None:
-        left, right = (limit, _FOREST_WIDE) if mark.higher else (0.0, limit)
+        left, right = (limit, FOREST_WIDE) if mark.higher else (0.0, limit)
         yield f'<rect class="fine" x="{left:.1f}" y="3" width="{right - left:.1f}" height="20"/>'
-    yield f'<path class="axis" d="M0 {middle}H{_FOREST_WIDE}"/>'
+    yield f'<path class="axis" d="M0 {middle}H{FOREST_WIDE}"/>'
     if mark.stretch is not None:
         yield f'<path class="stretch" d="M{others.pop():.1f} 5V21"/>'
     yield f'<path class="bound" d="M{limit:.1f} 2V24"/>'
     if others or mark.open_low or mark.open_high:
         low = _EDGE if mark.low is None else others[0]
-        high = _FOREST_WIDE - _EDGE if mark.high is None else others[-1]
+        high = FOREST_WIDE - _EDGE if mark.high is None else others[-1]
         yield f'<path class="interval" d="M{low:.1f} {middle}H{high:.1f}"/>'
         yield _end(low, middle, -1 if mark.open_low else 0)
         yield _end(high, middle, 1 if mark.open_high else 0)
@@ -74,8 +74,8 @@ def _places(values: Sequence[float]) -> list[float]:
     """Where numbers lie across a row; in the middle where all are the same."""
     low, high = min(values), max(values)
     if low == high:
-        return [_FOREST_WIDE / 2 for _ in values]
-    room = _FOREST_WIDE - 2 * _FOREST_ROOM
+        return [FOREST_WIDE / 2 for _ in values]
+    room = FOREST_WIDE - 2 * _FOREST_ROOM
     return [_FOREST_ROOM + (value - low) / (high - low) * room for value in values]
 
 

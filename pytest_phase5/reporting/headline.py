@@ -68,7 +68,8 @@ def headline(
     expired = now is not None and now >= datetime.fromisoformat(verdict.expires)
     usable = not (verdict.dry_run or expired or differences)
     flags = tuple(_flag_lines(verdict, folder, usable=usable))
-    commands = [line.command for line in flags if line.command]
+    urgent = sorted(flags, key=lambda line: line.decision != Decision.ROLLBACK)
+    commands = [line.command for line in urgent if line.command]
     if differences:
         commands = [f"phase5 gate judge {shlex.quote(folder)}"]
     elif not usable and verdict.verdict is not Decision.ROLLBACK:

@@ -87,6 +87,10 @@ def _verdict(path: Path) -> tuple[str, Verdict | None, str]:
 
 
 def _differences(folder: Path, text: str, verdict: Verdict, policy: Policy) -> tuple[str, ...]:
+    mine, theirs = policy.digest(), verdict.subject.policy_sha256
+    if mine != theirs:
+        other = f"judged by the policy {theirs[:12]}, read with {mine[:12]}"
+        return (f"it was {other}: name its configuration with --config",)
     try:
         return tuple(differences(folder, text, verdict, policy))
     except (ValueError, KeyError, TypeError) as error:
