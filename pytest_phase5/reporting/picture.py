@@ -23,8 +23,8 @@ _TOP: Final = 128
 _ROW: Final = 34
 
 #: Where columns stand: the first three begin there, the others end there.
-_OUTCOME, _FOREST = 210, 315
-_NUMBERS: Final = (("estimate", 620), ("interval", 780), ("limit", 840), ("n", 896))
+_OUTCOME, _FOREST = 218, 322
+_NUMBERS: Final = (("estimate", 624), ("interval", 780), ("limit", 840), ("n", 896))
 
 _TONES: Final = {"promote": "good", "pass": "good", "rollback": "bad", "fail": "bad"}
 
