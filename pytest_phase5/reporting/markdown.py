@@ -14,7 +14,7 @@ _HEAD: Final = (
 
 def markdown(head: Headline) -> Iterator[str]:
     """The lines of `summary.md`."""
-    yield f"# Gate: {plain(head.word)}: {plain(head.subject)}"
+    yield f"# Gate: {head.word}: {head.subject}"  # words, flags and stages are ours
     yield ""
     for warning in head.warnings:
         yield f"**{plain(warning)}**"
@@ -27,7 +27,7 @@ def markdown(head: Headline) -> Iterator[str]:
             yield "| " + " | ".join(map(plain, cells)) + " |"
         yield ""
     for flag in head.flags:
-        yield f"- {plain(flag.name)}, {plain(flag.step)}: **{flag.decision}**"
+        yield f"- `{flag.name}`, {flag.step}: **{flag.decision}**"
     yield ""
     yield "Next:"
     yield ""

@@ -36,7 +36,10 @@ class Browser:
             message["sessionId"] = self.session
         self.write.write(json.dumps(message).encode() + b"\0")
         self.write.flush()
-        return self._until(lambda found: found.get("id") == self._number)["result"]  # type: ignore[no-any-return] # JSON
+        result: dict[str, Any] = self._until(lambda found: found.get("id") == self._number)[
+            "result"
+        ]
+        return result
 
     def open(self, page: Path) -> None:
         """Load a page, with everything that it would report turned on."""
@@ -66,12 +69,12 @@ class Browser:
 
     def _until(self, wanted: Any) -> dict[str, Any]:
         while True:
-            found = json.loads(self._message())
+            found: dict[str, Any] = json.loads(self._message())
             assert "error" not in found, found
             if "method" in found:
                 self.events.append(found)
             if wanted(found):
-                return found  # type: ignore[no-any-return] # JSON
+                return found
 
     def _message(self) -> bytes:
         message = bytearray()
