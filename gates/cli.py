@@ -14,7 +14,7 @@ from gates.folder import request_for
 from gates.judge import judge
 from gates.policy import policy_beside
 from gates.reader import read_folder
-from gates.recompute import recompute
+from gates.recompute import differences
 from gates.verdict import Decision, Verdict, digest, from_json, to_json, write_verdict
 
 __all__ = [
@@ -59,34 +59,32 @@ def verify(path: Path, *, config: Path | None = None, as_json: bool = False) -> 
     try:
         text = path.read_text(encoding="utf-8")
         verdict = from_json(text, path.name)
-        differences = recompute(path.parent, verdict, policy_beside(config))
+        found = differences(path.parent, text, verdict, policy_beside(config))
     except ConfigError as error:
         return refuse(str(error), USAGE, as_json=as_json)
     except OSError as error:
         return refuse(f"{path}: cannot be verified: {error.strerror}", ERROR, as_json=as_json)
     except (ValueError, KeyError, TypeError, EvidenceError) as error:
         return refuse(f"{path}: cannot be verified: {error}", ERROR, as_json=as_json)
-    if not differences and text != to_json(verdict):
-        differences = ["the text is not canonical"]
-    _report(verdict, digest(text), differences, as_json=as_json)
-    return ERROR if differences else DONE
+    _report(verdict, digest(text), found, as_json=as_json)
+    return ERROR if found else DONE
 
 
-def _report(verdict: Verdict, sha256: str, differences: list[str], *, as_json: bool) -> None:
+def _report(verdict: Verdict, sha256: str, found: list[str], *, as_json: bool) -> None:
     notes = [*(["dry run"] if verdict.dry_run else []), *(["expired"] if _expired(verdict) else [])]
     if as_json:
         document = {
-            "verified": not differences,
+            "verified": not found,
             "verdict": verdict.verdict,
             "sha256": sha256,
             "notes": notes,
-            "differences": differences,
+            "differences": found,
         }
         _say(json.dumps(document))
         return
-    for difference in differences:
+    for difference in found:
         _say(difference)
-    state = "differs from its evidence" if differences else "verified"
+    state = "differs from its evidence" if found else "verified"
     _say(f"{state}: {', '.join([verdict.verdict.value, *notes])}, sha256 {sha256}")
 
 

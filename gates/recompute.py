@@ -9,7 +9,7 @@ from gates.judge import Request, judge
 from gates.planned import Session, session_of
 from gates.reader import read_folder
 from gates.stages import STAGES, Policy, Transition
-from gates.verdict import Verdict, document
+from gates.verdict import Verdict, document, to_json
 
 
 def recompute(folder: Path, verdict: Verdict, policy: Policy) -> list[str]:
@@ -24,6 +24,16 @@ def recompute(folder: Path, verdict: Verdict, policy: Policy) -> list[str]:
     evidence = read_folder(folder)
     again = judge(policy, evidence, request_of(verdict, session_of(evidence.attempts)))
     return list(_differences("", document(verdict), document(again)))
+
+
+def differences(folder: Path, text: str, verdict: Verdict, policy: Policy) -> list[str]:
+    """Where the text of a verdict differs from what its evidence comes to.
+
+    Raises:
+        ValueError: as for `recompute`.
+    """
+    found = recompute(folder, verdict, policy)
+    return found if found or text == to_json(verdict) else ["the text is not canonical"]
 
 
 def request_of(verdict: Verdict, session: Session, now: datetime | None = None) -> Request:

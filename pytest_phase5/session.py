@@ -74,6 +74,7 @@ class Gate:
     verdict: "Verdict | None" = None
     unmarked: int = 0
     outcomes: dict[str, str] = field(default_factory=dict)  #: the worst of each item, for JUnit
+    report_problem: str = ""  #: why there is no report; the verdict stands all the same
     _mailbox: Path | None = None
     _opened: bool = False
     _waiting: list[Attempt] = field(default_factory=list)
@@ -188,6 +189,8 @@ class Gate:
             from pytest_phase5.report import write_terminal
 
             write_terminal(terminalreporter, self.verdict, self.unmarked, self.run.folder)
+            if self.report_problem:
+                terminalreporter.write_line(self.report_problem, red=True, bold=True)
 
     def pytest_unconfigure(self) -> None:
         """Remove the folder in which workers left their plans."""
@@ -248,9 +251,10 @@ class Gate:
             self._open([], workers=0)
         self._write(Kind.END, exit_status=status)
         self.verdict = judge_session(self.config, self.settings, self.judged, self.run)
-        from pytest_phase5.report import write_files
+        from pytest_phase5.report import write_junit
 
-        write_files(self.run.folder, self.verdict, self.outcomes)
+        write_junit(self.run.folder, self.verdict, self.outcomes)
+        self.report_problem = _report(self.run.folder, self.settings)
         # An empty session keeps pytest's own status, 5.
         if self.verdict.verdict != "promote" and session.testscollected:
             session.testsfailed += 1
@@ -264,6 +268,17 @@ def clear_folder(folder: Path) -> None:
     for below, pattern in _OWN_PATTERNS:
         for path in (folder / below).glob(pattern):
             path.unlink()
+
+
+def _report(folder: Path, settings: Settings) -> str:
+    """Write the report. What goes wrong is said loudly and never touches the verdict."""
+    from pytest_phase5.reporting.writing import write_report
+
+    try:
+        write_report(folder, policy_of(settings))
+    except Exception as error:  # noqa: BLE001 - a page for people must not change a decision
+        return f"phase5: the report was not written: {type(error).__name__}: {error}"
+    return ""
 
 
 def _fields(row: dict[str, Any]) -> dict[str, Any]:

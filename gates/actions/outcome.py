@@ -11,9 +11,8 @@ from itertools import chain, combinations
 from typing import Final
 
 from engine.core.flags import FLAGS, flag_set_name
-from gates.criteria import WORST_FIRST
-from gates.criteria import Outcome as Found
 from gates.evidence import EvidenceError
+from gates.shown import in_the_way
 from gates.stages import OFF, STAGES
 from gates.standing import Standing
 from gates.verdict import Decision, Verdict, digest, from_json
@@ -110,8 +109,7 @@ def _reason(verdict: Verdict) -> str:
         steps = verdict.transition["each"]
         moves = (f"{f} {steps[f]['from']} -> {steps[f]['to']}" for f in _promoted(verdict))
         return ", ".join(moves)
-    worst = sorted(verdict.criteria, key=lambda row: WORST_FIRST.index(row.outcome))
-    reasons = [r.reason for r in worst if r.outcome is not Found.PASS and not r.waived]
+    reasons = [row.reason for row in in_the_way(verdict)]
     return " ".join((reasons or ["no criterion is demanded, so nothing was shown"])[0].split())
 
 

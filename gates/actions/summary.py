@@ -6,12 +6,12 @@ from typing import Final
 
 from gates.actions.outcome import Outcome
 from gates.actions.places import Place
-from gates.criteria import WORST_FIRST
 from gates.criteria import Outcome as Found
 from gates.github import Level, plain
+from gates.shown import in_the_way, shown, worst_first
 from gates.verdict import CriterionRow, Verdict
 
-_HEAD: Final = ("criterion", "outcome", "measured", "limit", "n", "reason")
+_HEAD: Final = ("criterion", "outcome", "measured", "interval", "limit", "n", "reason")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,9 +39,7 @@ def summary(outcome: Outcome, environment: Mapping[str, str]) -> Iterator[str]:
 
 def notes(verdict: Verdict, places: Mapping[str, Place]) -> Iterator[Note]:
     """A note for each criterion that is not met, the worst first."""
-    for row in _worst_first(verdict):
-        if row.outcome is Found.PASS or row.waived:
-            continue
+    for row in in_the_way(verdict):
         place = places.get(row.id)
         yield Note(
             level=Level.ERROR if row.outcome is Found.FAIL else Level.WARNING,
@@ -58,7 +56,7 @@ def _verdict(verdict: Verdict) -> Iterator[str]:
         yield ""
     yield "| " + " | ".join(_HEAD) + " |"
     yield "|" + " --- |" * len(_HEAD)
-    for row in _worst_first(verdict):
+    for row in worst_first(verdict):
         yield "| " + " | ".join(_cells(row)) + " |"
     yield ""
     yield "| flag | step | verdict |"
@@ -76,18 +74,10 @@ def _verdict(verdict: Verdict) -> Iterator[str]:
     yield ""
 
 
-def _worst_first(verdict: Verdict) -> list[CriterionRow]:
-    return sorted(verdict.criteria, key=lambda row: WORST_FIRST.index(row.outcome))
-
-
 def _cells(row: CriterionRow) -> tuple[str, ...]:
-    outcome = f"{row.outcome} (waived)" if row.waived else str(row.outcome)
-    texts = (row.id, outcome, _number(row.estimate), _number(row.limit), str(row.n), row.reason)
+    told = shown(row)
+    texts = (told.id, told.outcome, told.estimate, told.interval, told.limit, told.n, told.reason)
     return tuple(plain(text) for text in texts)
-
-
-def _number(value: float | None) -> str:
-    return "?" if value is None else f"{value:.4g}"
 
 
 def _links(environment: Mapping[str, str]) -> Iterator[str]:

@@ -67,13 +67,20 @@ class Axes:
         return _TOP + (1 - min(1.0, value / self.top)) * (_HIGH - _TOP - _BOTTOM)
 
 
-def chart(title: str, series: Sequence[Series], *, limit: tuple[str, float] | None = None) -> str:
+def chart(
+    title: str,
+    series: Sequence[Series],
+    *,
+    limit: tuple[str, float] | None = None,
+    along: str = "seconds",
+) -> str:
     """A figure, or a line that says that there is nothing to show.
 
     Args:
         title: what is drawn, with its unit.
         series: those without points are named as such and not drawn.
         limit: a dashed line, by its name and value; it is only named where all is far below it.
+        along: the unit of the other axis.
     """
     points = [p for one in series for p in one.points if one.drawn != "marks"]
     if not points:
@@ -82,7 +89,7 @@ def chart(title: str, series: Sequence[Series], *, limit: tuple[str, float] | No
     shown = limit is not None and limit[1] <= axes.top
     body = "".join(
         (
-            *_grid(axes),
+            *_grid(axes, along),
             *(_drawn(one, number, axes) for number, one in enumerate(series)),
             _limit(limit[1], axes) if limit and shown else "",
         )
@@ -111,16 +118,17 @@ def thinned(points: Sequence[Point], stretches: int = _STRETCHES) -> list[Point]
     return kept
 
 
-def _grid(axes: Axes) -> Iterator[str]:
+def _grid(axes: Axes, along: str) -> Iterator[str]:
     right, bottom = _WIDE - _RIGHT, _HIGH - _BOTTOM
-    for value in _ticks(0.0, axes.top):
+    for value in ticks(0.0, axes.top):
         y = axes.y(value)
         yield f'<path class="grid" d="M{_LEFT} {y:.1f}H{right}"/>'
         yield f'<text class="up" x="{_LEFT - 6}" y="{y + 4:.1f}">{value:g}</text>'
-    for value in _ticks(axes.left, axes.right):
+    for value in ticks(axes.left, axes.right):
         x = axes.x(value)
         yield f'<text class="along" x="{x:.1f}" y="{bottom + 15}">{value:g}</text>'
-    yield f'<text class="along" x="{(_LEFT + right) / 2:.0f}" y="{_HIGH - 4}">seconds</text>'
+    middle = (_LEFT + right) / 2
+    yield f'<text class="along" x="{middle:.0f}" y="{_HIGH - 4}">{escape(along)}</text>'
 
 
 def _drawn(series: Series, number: int, axes: Axes) -> str:
@@ -143,7 +151,8 @@ def _key(series: Series, number: int) -> str:
     return f'<span class="key s{number}">{escape(series.name)}{none}</span>'
 
 
-def _ticks(low: float, high: float) -> Iterator[float]:
+def ticks(low: float, high: float) -> Iterator[float]:
+    """Round values at about equal distances, for the lines of an axis."""
     step = _step(high - low)
     for place in range(ceil(low / step - 1e-9), floor(high / step + 1e-9) + 1):
         yield round(place * step, 9)

@@ -105,6 +105,9 @@ def test_what_fails_is_taken_back_and_what_does_not_is_kept(
     good = expected == "promote"
     assert (outcome(verdict, criterion) == "pass") is good, counted.output
     assert (counted.process.returncode == 0) is good, counted.output
+    report = (counted.folder / "phase5-report" / "report.html").read_text(encoding="utf-8")
+    assert f'id="word">{verdict["verdict"]}<' in report, counted.output
+    assert "when this page was written: identical." in report, counted.output
 
 
 @pytest.mark.parametrize(("engine", "criterion", "flags"), TIMED)

@@ -20,6 +20,7 @@ import pytest_phase5.bounds
 import pytest_phase5.judging
 import pytest_phase5.pool
 import pytest_phase5.report
+import pytest_phase5.reporting.writing
 import pytest_phase5.session  # noqa: F401 - as above
 
 STUB = Path(__file__).with_name("stub_engine.py")
