@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from engine.core.flags import FLAGS
+from gates.briefing import Brief
 from gates.engine_views import EngineView
 from gates.engines import EngineError
 from gates.fleet import state_folder
+from gates.guarding.folder import HEARTBEAT_FILE, TOLD_FILE, read_json
 from gates.ledger import LedgerError
 from gates.ledger_file import LEDGER_FOLDER, name_of, read
 from gates.ledger_fold import LedgerFold
+from gates.scene import Guard
 from gates.stages import Policy
 from gates.standing import Standing
 from gates.store import Snapshot
@@ -39,6 +42,14 @@ class Soak:
         return None if self.valid is None else max(self.demanded - self.valid, 0)
 
 
+@dataclass(frozen=True, slots=True)
+class Witness:
+    """The Prometheus of the configuration, and why it does not answer; empty when it does."""
+
+    url: str
+    trouble: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
     """What was seen."""
@@ -49,6 +60,30 @@ class Status:
     soaks: Mapping[str, Soak] = field(default_factory=dict)
     engines: Mapping[str, EngineView | EngineError] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
+    briefs: tuple[Brief, ...] = ()
+    guard: Guard = field(default_factory=Guard)
+    prometheus: Witness | None = None  #: None where none is configured
+
+
+def guard_of(config: Path) -> Guard:
+    """What a guard of this configuration left on this machine."""
+    folder = state_folder(config) / GUARD_FOLDER
+    told = read_json(folder / TOLD_FILE)
+    return Guard(beat=_beat(read_json(folder / HEARTBEAT_FILE)), told=_texts(told))
+
+
+def _beat(body: Mapping[str, Any]) -> datetime | None:
+    """When it lived; a heartbeat that cannot be read is none."""
+    try:
+        at = datetime.fromisoformat(body["at"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    return at if at.tzinfo else None
+
+
+def _texts(told: Mapping[str, Any]) -> dict[str, str]:
+    entries = {key: entry.get("text") for key, entry in told.items() if isinstance(entry, dict)}
+    return {key: text for key, text in entries.items() if isinstance(text, str)}
 
 
 def soak_of(config: Path, policy: Policy, flag: str, standing: Standing) -> Soak | None:
@@ -105,7 +140,17 @@ def document(status: Status) -> dict[str, Any]:
         "flags": {flag: _flag(status, flag) for flag in status.flags},
         "engines": {url: _engine(engine) for url, engine in status.engines.items()},
         "problems": list(status.problems),
+        "briefs": [_brief(brief) for brief in status.briefs],
+        "guard": {
+            "beat": status.guard.beat.astimezone(UTC).isoformat() if status.guard.beat else None,
+            "told": list(status.guard.told.values()),
+        },
+        "prometheus": asdict(status.prometheus) if status.prometheus else None,
     }
+
+
+def _brief(brief: Brief) -> dict[str, Any]:
+    return {**asdict(brief), "level": brief.level.name.lower()}
 
 
 def _flag(status: Status, flag: str) -> dict[str, Any]:

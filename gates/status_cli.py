@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -15,13 +15,26 @@ from rich.text import Text
 
 from engine.config import ConfigError, RolloutConfig
 from engine.core.flags import FLAGS
+from gates.briefing import briefs
 from gates.engine_views import EngineView, FlagView
 from gates.engines import EngineError, statuses
 from gates.exits import DONE, ERROR, USAGE, refuse, say_json
-from gates.fleet import known_engines, remember
+from gates.fleet import config_in_use, known_engines, remember
+from gates.history import Record
 from gates.policy import policy_beside
+from gates.scene import Scene
 from gates.stages import Policy
-from gates.status import Soak, Status, document, lease_left, problems_of, soak_of
+from gates.status import (
+    Soak,
+    Status,
+    Witness,
+    document,
+    guard_of,
+    lease_left,
+    problems_of,
+    soak_of,
+)
+from gates.status_opening import opening
 from gates.store import Store, StoreError, open_store
 from gates.tables import console
 
@@ -63,31 +76,91 @@ def show_status(question: Question, *, as_json: bool) -> int:
 
 def look(question: Question, policy: Policy, store: Store) -> Status:
     """The rollout as it stands now. What cannot be read is a problem that it names."""
+    now, guard = datetime.now(UTC), guard_of(question.config)
     try:
         snapshot = store.read()
     except StoreError as error:
-        known = known_engines(question.config, question.engines)
-        engines = asyncio.run(statuses(known.urls, seconds=_ANSWER_SECONDS, ca=known.ca))
-        return Status(where=store.where, engines=engines, problems=(str(error),))
+        engines = _asked(question, ())
+        unknown = Scene(
+            standings=None, generation=None, engines=engines, last=None, trouble=str(error)
+        )
+        return Status(
+            where=store.where,
+            engines=engines,
+            problems=(str(error),),
+            briefs=tuple(briefs(replace(unknown, config=_named(question), guard=guard), now)),
+            guard=guard,
+        )
     rollout = snapshot.config.rollout
-    known = known_engines(question.config, [*question.engines, *rollout.engines])
-    engines = asyncio.run(statuses(known.urls, seconds=_ANSWER_SECONDS, ca=known.ca))
+    engines = _asked(question, rollout.engines)
     soaks = {f: soak_of(question.config, policy, f, s) for f, s in snapshot.flags.items()}
+    last, damage = _history(store)
+    scene = Scene(
+        standings=snapshot.flags,
+        generation=snapshot.generation,
+        engines=engines,
+        last=last,
+        soak_left={flag: soak.left for flag, soak in soaks.items() if soak},
+        approval=frozenset(rollout.approval),
+        guard=guard,
+        damage="; ".join(damage),
+        config=_named(question),
+    )
     return Status(
         where=snapshot.where,
         generation=snapshot.generation,
         flags=snapshot.flags,
         soaks={flag: soak for flag, soak in soaks.items() if soak},
         engines=engines,
-        problems=(*problems_of(snapshot, engines), *_damage(store), *_keep(question, rollout)),
+        problems=(*problems_of(snapshot, engines), *damage, *_keep(question, rollout)),
+        briefs=tuple(briefs(scene, now)),
+        guard=guard,
+        prometheus=_witness(rollout),
     )
 
 
-def _damage(store: Store) -> tuple[str, ...]:
+def _asked(question: Question, engines: Sequence[str]) -> dict[str, EngineView | EngineError]:
+    known = known_engines(question.config, [*question.engines, *engines])
+    return asyncio.run(statuses(known.urls, seconds=_ANSWER_SECONDS, ca=known.ca))
+
+
+def _named(question: Question) -> str:
+    """What commands must name; empty for the configuration that they find by themselves."""
+    return "" if question.config == config_in_use(None) else str(question.config)
+
+
+def _witness(rollout: RolloutConfig) -> Witness | None:
+    """Whether the Prometheus answers, asked once: somebody waits."""
+    if rollout.prometheus is None:
+        return None
+    import httpx
+
+    from gates.live import SourceError
+    from gates.prometheus import Access, Prometheus
+
+    once = httpx.HTTPTransport()
     try:
-        return tuple(f"history: {problem}" for problem in store.history().problems)
+        server = Prometheus(rollout.prometheus, Access(timeout=_ANSWER_SECONDS), transport=once)
+    except SourceError as error:
+        return Witness(rollout.prometheus, str(error))
+    try:
+        server.now()
+    except SourceError as error:
+        return Witness(rollout.prometheus, str(error))
+    finally:
+        server.close()
+    return Witness(rollout.prometheus, "")
+
+
+def _history(store: Store) -> tuple[dict[str, Record] | None, tuple[str, ...]]:
+    """The last change of each flag, and what is wrong with the history."""
+    try:
+        history = store.history()
     except StoreError as error:
-        return (str(error),)
+        return None, (str(error),)
+    last = {flag: history.last(flag) for flag in FLAGS}
+    problems = tuple(f"history: {problem}" for problem in history.problems)
+    return {flag: record for flag, record in last.items() if record}, problems
 
 
 def _keep(question: Question, rollout: RolloutConfig) -> tuple[str, ...]:
@@ -100,9 +173,10 @@ def _keep(question: Question, rollout: RolloutConfig) -> tuple[str, ...]:
 
 
 def tables(status: Status, now: datetime) -> RenderableType:
-    """Flags, engines and problems."""
-    parts: list[RenderableType] = [f"{status.where}: generation {status.generation}"]
-    parts.append(_flags(status))
+    """What matters first; then flags, engines and problems."""
+    parts: list[RenderableType] = [*opening(status, now), ""]
+    if status.flags:
+        parts.append(_flags(status))
     parts.extend(Text(f"{f}: {'; '.join(notes)}") for f, notes in _all_notes(status).items())
     parts.append(_engines(status, now) if status.engines else "no engine is known")
     parts.extend(Text(f"! {problem}", style="yellow") for problem in status.problems)

@@ -36,16 +36,22 @@ def _page(key: str, text: str) -> Tell:
 
 
 def _of_rollback(each: Pending, situation: Situation) -> Tell:
-    waits = [
-        polled.name
-        for polled in situation.engines
-        if not all(polled.serves_none(flag) for flag in each.flags)
+    done: list[str] = []
+    waits: list[str] = []
+    for polled in situation.engines:
+        there = all(polled.serves_none(flag) for flag in each.flags)
+        (done if there else waits).append(polled.name)
+    stays = [flag for flag in situation.live if flag not in each.flags]
+    parts = [
+        f"rollback of {', '.join(each.flags)} ({each.cause.value}) at {each.at}: {each.reason}",
+        f"confirmed by {len(done)} of {len(situation.engines)} engines",
+        f"not confirmed by {', '.join(waits)}" if waits else "",
+        f"the store does not know of {', '.join(each.unacknowledged)}"
+        if each.unacknowledged
+        else "",
+        f"{', '.join(stays)} stays on" if stays else "",
     ]
-    text = f"rollback of {', '.join(each.flags)} ({each.cause.value}): {each.reason}"
-    if waits:
-        text = f"{text}; not confirmed by {', '.join(waits)}"
-    if each.unacknowledged:
-        text = f"{text}; the store does not know of {', '.join(each.unacknowledged)}"
+    text = "; ".join(filter(None, parts))
     return Tell(key=f"rollback:{each.id}", text=text, ended="everywhere now")
 
 

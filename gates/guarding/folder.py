@@ -1,8 +1,8 @@
 """Where a guard keeps what it must not forget: `CONFIGURATION-FILE.state/guard/`.
 
-`ledger/` and `verdicts/` are evidence, `journal.jsonl` has the rollbacks, `seen.json` what people
-were told and the store's last generation, `heartbeat.json` that the guard lives. One guard at a
-time writes here: the one that holds `lock`. Another waits, and takes over when the first ends.
+`ledger/` and `verdicts/` are evidence, `journal.jsonl` has the rollbacks, `told.json` what people
+know, `seen.json` the store's last generation, `heartbeat.json` that the guard lives. One guard at
+a time writes here: the one that holds `lock`. Another waits, and takes over when the first ends.
 """
 
 import fcntl
@@ -18,6 +18,8 @@ from gates.durable import write_file
 LOCK_FILE: Final = "lock"
 SEEN_FILE: Final = "seen.json"
 HEARTBEAT_FILE: Final = "heartbeat.json"
+#: What people know, so that a guard that begins does not tell it again.
+TOLD_FILE: Final = "told.json"
 VERDICTS: Final = "verdicts"
 
 

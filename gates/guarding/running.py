@@ -15,14 +15,14 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from engine.config import ConfigError, load_config
 from gates.direct import Direct
 from gates.engines import EngineClient, ask_each, clients
 from gates.guarding.concerns import holds
 from gates.guarding.evidence import LEAD, Evidence, Sooner, until_sample
-from gates.guarding.folder import read_json, replace_json
+from gates.guarding.folder import TOLD_FILE, read_json, replace_json
 from gates.guarding.loop import Guard
 from gates.guarding.situation import Action, Situation, Tell
 from gates.guarding.telling import Telling, receivers
@@ -35,9 +35,6 @@ if TYPE_CHECKING:
     from engine.rollout_config import RolloutConfig
 
 log = logging.getLogger("phase5.guard")
-
-#: What people know, so that a guard that begins does not tell it again.
-TOLD_FILE: Final = "told.json"
 
 
 @dataclass(slots=True, kw_only=True)

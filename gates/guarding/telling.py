@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from gates.guarding.next_step import next_step
 from gates.guarding.situation import Tell
 
 ALERTMANAGER: Final = "PHASE5_ALERTMANAGER_URL"
@@ -44,16 +45,24 @@ class Note:
         """In a sentence."""
         return f"{self.tell.ended}: {self.tell.text}" if self.ended else self.tell.text
 
+    @property
+    def lines(self) -> str:
+        """With what to do about it, while it lasts."""
+        step = next_step(self.tell)
+        return self.text if self.ended else f"{self.text}\nnext: {step.command} ({step.runbook})"
+
 
 def plain(notes: Sequence[Note]) -> dict[str, Any]:
     """For a receiver of one's own, and for Slack, which reads `text`."""
     return {
-        "text": "\n".join(note.text for note in notes),
+        "text": "\n".join(note.lines for note in notes),
         "notes": [
             {
                 "key": note.tell.key,
                 "severity": SEVERITY,
                 "text": note.tell.text,
+                "next": next_step(note.tell).command,
+                "runbook": next_step(note.tell).runbook,
                 "store": note.store,
                 "began": note.began.isoformat(),
                 "ended": note.ended.isoformat() if note.ended else None,
@@ -65,7 +74,7 @@ def plain(notes: Sequence[Note]) -> dict[str, Any]:
 
 def slack(notes: Sequence[Note]) -> dict[str, Any]:
     """For an incoming webhook of Slack, which refuses what it does not know."""
-    return {"text": "\n".join(f"{note.text} (store {note.store})" for note in notes)}
+    return {"text": "\n".join(f"{note.lines} (store {note.store})" for note in notes)}
 
 
 def alertmanager(notes: Sequence[Note]) -> list[dict[str, Any]]:
@@ -78,7 +87,11 @@ def alertmanager(notes: Sequence[Note]) -> list[dict[str, Any]]:
                 "severity": SEVERITY,
                 "store": note.store,
             },
-            "annotations": {"summary": note.tell.text},
+            "annotations": {
+                "summary": note.tell.text,
+                "next": next_step(note.tell).command,
+                "runbook": next_step(note.tell).runbook,
+            },
             "startsAt": note.began.isoformat(),
             "endsAt": (note.ended or note.began + EXPIRES).isoformat(),
         }

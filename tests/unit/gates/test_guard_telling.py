@@ -62,7 +62,8 @@ def test_a_condition_is_told_when_it_begins_and_when_it_ends(
         assert telling.due([], NOW) == []
 
     asyncio.run(story())
-    assert [body["text"] for body in got] == [BAD.text, f"over: {BAD.text}"]
+    step = "next: phase5 status (docs/phase5/runbooks/incident-response.md)"
+    assert [body["text"] for body in got] == [f"{BAD.text}\n{step}", f"over: {BAD.text}"]
     assert [body["notes"][0]["ended"] is None for body in got] == [True, False]
 
 
@@ -117,6 +118,8 @@ def test_an_alertmanager_learns_when_it_is_over() -> None:
     telling.told(notes)
     (alert,) = alertmanager(notes)
     assert alert["labels"]["what"] == BAD.key
+    assert alert["annotations"]["next"] == "phase5 status"
+    assert alert["annotations"]["runbook"].endswith("incident-response.md")
     (over,) = alertmanager(telling.due([], NOW + timedelta(minutes=1)))
     assert over["endsAt"] < alert["endsAt"]
     assert over["labels"] == alert["labels"]

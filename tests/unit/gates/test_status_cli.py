@@ -126,6 +126,54 @@ def test_it_keeps_the_engines_for_a_rollback(here: World, look: Any) -> None:
     assert known_engines(here.config, ()).urls == (here.engine.url,)
 
 
+def brief_of(said: Any, flag: str = FLAG) -> Any:
+    return next(brief for brief in said["briefs"] if brief["flag"] == flag)
+
+
+def test_it_opens_with_the_flag_that_cannot_wait(
+    here: World, look: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here.engine.brakes = {FLAG: "b1"}
+    first = look()[1]["briefs"][0]
+    assert (first["flag"], first["level"]) == (FLAG, "act")
+    assert list(first["unconfirmed"]) == [here.engine.url]
+    assert f"phase5 rollback --flag {FLAG}" in first["command"]
+    show_status(Question(config=here.config), as_json=False)
+    out = capsys.readouterr().out
+    assert out.index("braked by 1 of 1 engines") < out.index("qos_monitoring")
+    assert first["runbook"] in out
+
+
+def test_what_the_guard_left_is_shown_and_its_silence_is_told(here: World, look: Any) -> None:
+    assert look()[1]["guard"] == {"beat": None, "told": []}
+    here.engine.shares = {FLAG: 1.0}
+    folder = state_folder(here.config) / "guard"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "heartbeat.json").write_text('{"at": "2026-01-01T00:00:00+00:00"}', "utf-8")
+    said = look()[1]
+    assert said["guard"]["beat"] == "2026-01-01T00:00:00+00:00"
+    assert "the guard is silent since 00:00:00Z" in brief_of(said)["headline"]
+    (folder / "heartbeat.json").write_text("torn", "utf-8")
+    assert look()[1]["guard"]["beat"] is None
+
+
+def test_a_prometheus_that_does_not_answer_is_named(here: World, look: Any) -> None:
+    assert look()[1]["prometheus"] is None
+    here.write(CANARY, prometheus=dead_url())
+    status, said = look()
+    assert status == 0
+    assert said["prometheus"]["trouble"]
+
+
+def test_with_the_store_unknown_the_way_back_is_told(here: World, look: Any) -> None:
+    here.engine.shares = {FLAG: 1.0}
+    here.write(CANARY, store="file:gone.yaml")
+    brief = look()[1]["briefs"][0]
+    assert (brief["flag"], brief["level"]) == (FLAG, "act")
+    assert brief["acted"].startswith("unknown: ")
+    assert f"phase5 rollback --flag {FLAG}" in brief["command"]
+
+
 def test_off_a_terminal_names_are_whole(here: World, capsys: pytest.CaptureFixture[str]) -> None:
     reason = "because " * 60
     here.write(CANARY.replace("epoch: 4", f"epoch: 4, held: {reason}"))
