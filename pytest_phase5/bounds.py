@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from gates.criteria import Criterion, Kind, Measure
 from gates.samples import Outcome, Sample
+from gates.units import SHARES
 from pytest_phase5.markers import Slo
 
 if TYPE_CHECKING:
@@ -33,10 +34,11 @@ def bound_mistake(criterion: Criterion, mark: Slo) -> str | None:
     limit = _limit(criterion)
     if limit is None:
         return None
+    allowed = f"{limit:g} {_unit(criterion)}"
     if mark.max is not None and criterion.kind is not Kind.FLOOR and mark.max > limit:
-        return f"slo({criterion.id!r}, max={mark.max:g}) loosens; allowed: at most {limit:g}"
+        return f"slo({criterion.id!r}, max={mark.max:g}) loosens; allowed: at most {allowed}"
     if mark.min is not None and criterion.kind is Kind.FLOOR and mark.min < limit:
-        return f"slo({criterion.id!r}, min={mark.min:g}) loosens; allowed: at least {limit:g}"
+        return f"slo({criterion.id!r}, min={mark.min:g}) loosens; allowed: at least {allowed}"
     return None
 
 
@@ -89,6 +91,15 @@ def _limit(criterion: Criterion) -> float | None:
     if criterion.kind in _COMPARISONS:
         return criterion.margin
     return None if criterion.limit is None else criterion.limit * _scale(criterion)
+
+
+def _unit(criterion: Criterion) -> str:
+    """In which unit a bound is read: whoever wrote `max=800` for seconds must see it."""
+    if criterion.kind in _COMPARISONS:
+        return "(a ratio)"
+    if criterion.measure in SHARES:
+        return "(a share of one)"
+    return "(ms)" if criterion.id.endswith("_ms") else "(s)"
 
 
 def _scale(criterion: Criterion) -> float:

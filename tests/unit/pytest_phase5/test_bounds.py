@@ -1,5 +1,7 @@
 """A test's own bound: tighter than the policy, and compared with what was recorded."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,6 +21,7 @@ TTFT = Criterion(
     quantile=0.95,
     limit=0.55,
 )
+SECONDS = replace(TTFT, id="our_ttft")
 RATE = Criterion(
     id="error_rate", kind=Kind.CEILING, measure=Measure.ERROR_RATE, direction="lower", limit=0.001
 )
@@ -56,10 +59,11 @@ def sample(
     [
         (TTFT, Slo("ttft_p95_ms", max=550), None),
         (TTFT, Slo("ttft_p95_ms", max=100), None),
-        (TTFT, Slo("ttft_p95_ms", max=551), "at most 550"),
-        (RATE, Slo("error_rate", max=0.01), "at most 0.001"),
+        (TTFT, Slo("ttft_p95_ms", max=551), "at most 550 (ms)"),
+        (SECONDS, Slo("our_ttft", max=800), "at most 0.55 (s)"),
+        (RATE, Slo("error_rate", max=0.01), "at most 0.001 (a share of one)"),
         (RATIO, Slo("ttft_p95_vs_control", max=1.1), None),
-        (RATIO, Slo("ttft_p95_vs_control", max=1.3), "at most 1.25"),
+        (RATIO, Slo("ttft_p95_vs_control", max=1.3), "at most 1.25 (a ratio)"),
         (CHECKS, Slo("answers", max=1), "no max and no min"),
     ],
 )
