@@ -17,7 +17,6 @@ from pytest_phase5.ours import ForeignPackageError, check_ours
 
 app = typer.Typer(
     name="phase5",
-    help="Turn on risky features of an MLX serving engine without fear.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -30,6 +29,23 @@ app.add_typer(load_app, name="load")
 app.add_typer(gate_app, name="gate")
 chaos_app = typer.Typer(help="Chaos experiments.", no_args_is_help=True)
 app.add_typer(chaos_app, name="chaos")
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from engine import __version__
+
+        typer.echo(f"pytest-phase5 {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def phase5(
+    version: Annotated[  # noqa: ARG001 - its callback says it
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say it, and end.")
+    ] = False,
+) -> None:
+    """Turn on risky features of an MLX serving engine without fear."""
 
 
 @app.command()

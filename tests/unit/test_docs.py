@@ -200,6 +200,30 @@ def test_every_page_stands_in_the_navigation() -> None:
     assert named == pages
 
 
+#: What somebody in a hurry looks for, and the page that has it with words of it.
+SOUGHT = {
+    "how to roll back now": ("runbooks/rollback-procedure.md", "phase5 rollback"),
+    "why a gate holds": ("explanation/why-a-gate-holds.md", "inconclusive"),
+    "how to add a criterion": ("how-to/own-criteria.md", "criteria:"),
+}
+
+
+@pytest.mark.parametrize("sought", SOUGHT)
+def test_the_front_page_and_the_readme_lead_there_in_two_clicks(sought: str) -> None:
+    name, words = SOUGHT[sought]
+    page = DOCS / "phase5" / name
+    assert words in page.read_text(encoding="utf-8")
+    for start in (DOCS / "index.md", ROOT / "README.md"):
+        first = linked(start)
+        assert page in first.union(*map(linked, first)), f"from {start.name}"
+
+
+def linked(page: Path) -> set[Path]:
+    """The pages of ours that a page links to."""
+    found = re.findall(r"\]\(([^)#:]+\.md)", page.read_text(encoding="utf-8"))
+    return {(page.parent / link).resolve() for link in found}
+
+
 def test_the_documentation_asks_no_other_host_for_fonts_or_scripts() -> None:
     settings = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
     assert settings["theme"]["font"] is False
@@ -207,7 +231,9 @@ def test_the_documentation_asks_no_other_host_for_fonts_or_scripts() -> None:
     assert "extra_css" not in settings
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "ARCHITECTURE.md"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "CONTRIBUTING.md", "ARCHITECTURE.md", "SECURITY.md"]
+)
 def test_links_to_files_lead_somewhere(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
     links = [link for link in re.findall(r"\]\(([^)#]+)", text) if "://" not in link]

@@ -8,6 +8,7 @@ import tokenize
 import tomllib
 from collections.abc import Iterator
 from configparser import ConfigParser
+from email import message_from_bytes
 from itertools import chain
 from pathlib import Path, PurePosixPath
 from zipfile import ZipFile
@@ -74,6 +75,27 @@ def test_the_version_stands_once(wheel: ZipFile) -> None:
     import engine
 
     assert f"-{engine.__version__}-" in Path(wheel.filename or "").name
+
+
+def test_the_metadata_tells_a_stranger_what_this_is_and_where_to_turn(wheel: ZipFile) -> None:
+    (name,) = (name for name in wheel.namelist() if name.endswith("dist-info/METADATA"))
+    told = message_from_bytes(wheel.read(name))
+    assert told["Summary"]
+    assert told["License-Expression"] == "Apache-2.0"
+    assert told["Description-Content-Type"] == "text/markdown"
+    assert "# pytest-phase5" in str(told.get_payload())
+    assert any(name.endswith("licenses/LICENSE") for name in wheel.namelist())
+    addresses = dict(address.split(", ") for address in told.get_all("Project-URL", []))
+    assert set(addresses) == {"Source", "Documentation", "Changelog", "Issues", "Security"}
+    assert [url for url in addresses.values() if not url.startswith(addresses["Source"])] == []
+
+
+def test_every_python_that_is_allowed_is_classified() -> None:
+    project = tomllib.loads(PYPROJECT)["project"]
+    minor = re.fullmatch(r">=3\.(\d+),<3\.(\d+)", project["requires-python"])
+    assert minor
+    wanted = {f"Programming Language :: Python :: 3.{n}" for n in range(*map(int, minor.groups()))}
+    assert wanted == {text for text in project["classifiers"] if re.search(r":: 3\.\d+$", text)}
 
 
 def test_the_lock_names_no_host() -> None:

@@ -136,3 +136,10 @@ def _only(command: Any) -> typer.Typer:
     program = typer.Typer(add_completion=False)
     program.command()(command)
     return program
+
+
+def test_the_program_says_its_version() -> None:
+    from engine import __version__
+
+    done = CliRunner().invoke(app, ["--version"])
+    assert (done.exit_code, done.stdout) == (0, f"pytest-phase5 {__version__}\n")
