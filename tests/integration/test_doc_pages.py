@@ -14,8 +14,8 @@ from served import alive, serving, until
 
 from pytest_phase5.init import init
 
-#: Pages whose steps have a fleet and a test of their own: see `test_runbook_steps.py`.
-ELSEWHERE = {
+#: Pages with a test of their own: the tutorial's reader, and the runbooks' fleets.
+ELSEWHERE = {"docs/phase5/tutorial.md"} | {
     f"docs/phase5/runbooks/{name}.md"
     for name in (
         "rollout-procedure",
