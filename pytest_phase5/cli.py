@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from pytest_phase5 import guard_commands, report_commands, rollout_commands
-from pytest_phase5.cli_options import ConfigPath, Json, one_line
+from pytest_phase5.cli_options import ConfigInUse, ConfigPath, Json, one_line
 from pytest_phase5.ours import ForeignPackageError, check_ours
 
 app = typer.Typer(
@@ -41,7 +41,7 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def phase5(
-    version: Annotated[  # noqa: ARG001 - its callback says it
+    version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Say it, and end.")
     ] = False,
 ) -> None:
@@ -113,7 +113,7 @@ def models_list(json: Json = False) -> None:
 @gate_app.command("judge")
 def gate_judge(
     folder: Annotated[Path, typer.Argument(help="A report folder.")] = Path("phase5-report"),
-    config: ConfigPath = None,
+    config: ConfigInUse = None,
     json: Json = False,
 ) -> None:
     """Judge the evidence of a report folder again; exit 0 promote, 10 hold, 20 rollback."""
@@ -127,7 +127,7 @@ def gate_verify(
     verdict: Annotated[Path, typer.Argument(help="A verdict.json beside its evidence.")] = Path(
         "phase5-report/verdict.json"
     ),
-    config: ConfigPath = None,
+    config: ConfigInUse = None,
     json: Json = False,
 ) -> None:
     """Recompute a verdict from its evidence; exit 0 when identical, else 1."""
@@ -140,10 +140,10 @@ def gate_verify(
 def gate_explain(
     criterion: Annotated[str, typer.Argument(help="An id of gates.yaml.")],
     folder: Annotated[Path, typer.Argument(help="A report folder.")] = Path("phase5-report"),
-    config: ConfigPath = None,
+    config: ConfigInUse = None,
     json: Json = False,
 ) -> None:
-    """The chain from a verdict back to the samples, for one criterion; exit as the verdict's."""
+    """The chain from a verdict back to the samples, for one criterion."""
     from gates.explain_cli import explain
 
     raise typer.Exit(explain(criterion, folder, config=config, as_json=json))
@@ -156,7 +156,7 @@ def plan(
     error_rate: Annotated[
         float, typer.Option(help="The true share of errors that is supposed, such as 0.0002.")
     ] = 0.0002,
-    config: ConfigPath = None,
+    config: ConfigInUse = None,
     json: Json = False,
 ) -> None:
     """Whether a soak can reach a verdict at this traffic; exit 0 reachable, 10 not."""
@@ -304,7 +304,7 @@ def simulate(  # noqa: PLR0917 - one parameter an option
     only: Annotated[str, typer.Option(help="A part of the names of the scenarios wanted.")] = "",
     jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
     plot: Annotated[Path | None, typer.Option(help="Write the table as this SVG, too.")] = None,
-    config: ConfigPath = None,
+    config: ConfigInUse = None,
     json: Json = False,
 ) -> None:
     """How often the judge itself errs, on synthetic traffic; exit 0 when no target is missed."""

@@ -12,9 +12,19 @@ import typer
 USAGE: Final = 2
 
 Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object.")]
-ConfigPath = Annotated[
-    Path | None, typer.Option("--config", help="A runtime.yaml; else ./config, else packaged.")
-]
+
+
+def in_use(given: Path | None) -> Path:
+    """The file that a command without `--config` takes as well."""
+    from gates.fleet import config_in_use
+
+    return config_in_use(given)
+
+
+_CONFIG_HELP: Final = "A runtime.yaml; else ./config, else packaged."
+ConfigPath = Annotated[Path | None, typer.Option("--config", help=_CONFIG_HELP)]
+#: For commands that read `gates.yaml` beside it, and so must know which file it is.
+ConfigInUse = Annotated[Path | None, typer.Option("--config", callback=in_use, help=_CONFIG_HELP)]
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pytest_phase5.cli_options import ConfigPath, Json
+from pytest_phase5.cli_options import ConfigInUse, Json
 
 if TYPE_CHECKING:
     from pytest_phase5.reporting.writing import Written
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def report(
     folder: Annotated[Path, typer.Argument(help="A report folder.")] = Path("phase5-report"),
-    config: ConfigPath = None,
+    config: ConfigInUse = None,
     json: Json = False,
 ) -> None:
     """Write report.html and summary.md into a report folder; exit 1 where it has no verdict."""
