@@ -44,7 +44,11 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, s
             config = folder / "config" / "runtime.yaml"
             config.write_text(f"generation: 0\nrollout: {{engines: [{served.url}]}}\n", "utf-8")
             judged(folder / "phase5-report", config, served.status())
-            for command in (["init", "-q"], ["add", "config", "tests"], ["commit", "-qm", "Begin"]):
+            for command in (
+                ["init", "-q", "-b", "main"],
+                ["add", "config", "tests"],
+                ["commit", "-qm", "Begin"],
+            ):
                 subprocess.run(["git", *AUTHOR, "-C", str(folder), *command], check=True)
             yield folder, served.url.removeprefix("http://")
 
