@@ -1,8 +1,13 @@
 """What holds for every test."""
 
 import os
+import sys
+from pathlib import Path
 
 from hypothesis import settings
+
+# Helpers of the tests of the documentation: importlib mode leaves sys.path alone.
+sys.path.append(str(Path(__file__).parent / "documents"))
 
 # A deadline for each example would be an assertion on wall-clock time.
 settings.register_profile("scaled", deadline=None)
