@@ -5,26 +5,22 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from made_up_gate import judged
 from served import Served, serving
 from typer.testing import CliRunner
 
 from engine.config import load_config
-from gates.attempts import append_attempt
-from gates.cli import judge_folder
-from gates.evidence import Measurement, write_measurement
 from pytest_phase5.cli import app
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests/unit/gates"))
 
-from gate_builders import attempts, healthy  # noqa: E402 - found there
-from moving_world import FLAG  # noqa: E402 - as above
+from moving_world import FLAG  # noqa: E402 - found there
 
 BENCH = ROOT / "tests" / "performance" / "bench_rollback_command.py"
 RUNS = "20" if os.environ.get("PHASE5_FULL") else "2"
@@ -50,26 +46,7 @@ class Moves:
 
     def judged(self, folder: Path) -> str:
         """A verdict into canary for what this engine is; the numbers are made up."""
-        folder.mkdir()
-        for row in attempts(healthy()):
-            append_attempt(folder / "attempts.jsonl", row)
-        for measured in healthy():
-            write_measurement(folder / "evidence", self._of_this_engine(measured))
-        judge_folder(folder, config=self.config)
-        return str(folder / "verdict.json")
-
-    def _of_this_engine(self, measured: Measurement) -> Measurement:
-        status: Any = self.served.status()
-        identity = {
-            "model_sha256": status["model"]["sha256"],
-            **{key: status[key] for key in ("engine_version", "commit", "config_sha256")},
-        }
-        return replace(
-            measured,
-            machine=status["machine"],
-            created=datetime.now(UTC).isoformat(),
-            arms={arm: replace(engine, **identity) for arm, engine in measured.arms.items()},
-        )
+        return str(judged(folder, self.config, self.served.status()))
 
 
 @pytest.fixture
