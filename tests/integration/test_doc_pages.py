@@ -14,15 +14,16 @@ from served import alive, serving, until
 
 from pytest_phase5.init import init
 
-#: Pages whose steps have a fleet and a test of their own: see `test_runbook_steps.py`.
+#: Pages whose steps need a preparation of their own: see `test_doc_steps.py`.
 ELSEWHERE = {
-    f"docs/phase5/runbooks/{name}.md"
+    f"docs/phase5/{name}.md"
     for name in (
-        "rollout-procedure",
-        "rollback-procedure",
-        "monitoring-checklist",
-        "incident-response",
-        "store",
+        "tutorial",
+        "runbooks/rollout-procedure",
+        "runbooks/rollback-procedure",
+        "runbooks/monitoring-checklist",
+        "runbooks/incident-response",
+        "runbooks/store",
     )
 }
 PAGES = [
