@@ -41,7 +41,7 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def phase5(
-    version: Annotated[  # noqa: ARG001 - its callback says it
+    version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Say it, and end.")
     ] = False,
 ) -> None:
