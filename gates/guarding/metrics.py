@@ -7,6 +7,7 @@ from wsgiref.simple_server import WSGIServer
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
 from gates.guarding.situation import Action, Renew, Situation, Tell
+from gates.guarding.standings import StandingMetrics
 from gates.ledger import Row
 
 #: Edges in seconds: the aim, what a poll adds, the minute that must close first, the demand.
@@ -40,6 +41,8 @@ class GuardMetrics:
             buckets=_ROLLBACK_EDGES,
             registry=self.registry,
         )
+        self.standings = StandingMetrics()
+        self.registry.register(self.standings)
 
     def polled(self, situation: Situation, actions: tuple[Action, ...], now: datetime) -> None:
         """A poll ended."""
@@ -49,6 +52,7 @@ class GuardMetrics:
         self.concerns.set(concerns)
         self.open.set(len(situation.pending))
         self.renewals.inc(sum(isinstance(action, Renew) for action in actions))
+        self.standings.read(situation.store)
         if situation.store:
             self.generation.set(situation.store.generation)
         blind = {
