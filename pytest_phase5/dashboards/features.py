@@ -183,7 +183,7 @@ def _pipeline(policy: Policy) -> list[Panel]:
                 "demands. Lower: prompts have little in common, or the prefix store is too small.",
                 unit="percentunit",
             ),
-            Query(f"avg({of('ttft_pipeline_hits')})", "hit rate"),
+            Query(of("ttft_pipeline_hits"), "{{instance}}"),
             line=limit(policy, "prefix_hit_rate"),
         ),
         graph(
