@@ -80,7 +80,6 @@ def _governor(policy: Policy) -> list[Panel]:
             ),
             Query(of("pid_concurrency_limit"), "{{instance}} limit"),
             Query(of("phase5_streams_in_flight"), "{{instance}} in flight"),
-            Query(of("phase5_governor_enough_slots"), "{{instance}} enough"),
         ),
         graph(
             About(

@@ -154,6 +154,7 @@ def _faults() -> list[Panel]:
                 "up, by reason, or that outlived server.stream_seconds.",
             ),
             Query(total("phase5_streams_paused"), "paused"),
+            Query(increase("phase5_stream_pauses_total"), "pauses"),
             Query(total("phase5_sends_waiting"), "sends that wait"),
             Query(increase("phase5_streams_dropped_total", by=["reason"]), "dropped, {{reason}}"),
             Query(increase("phase5_streams_overdue_total"), "overdue"),

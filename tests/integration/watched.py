@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -17,6 +18,7 @@ from made_up_minutes import ENTERED, Clock, MadeUp, guard_on
 from memory_store import MemoryStore
 from monitored import prometheus
 from probe import HOST, Probe, body, eventually, probing
+from pyreqwest.client import Client
 from served import PATIENCE
 
 from engine.core.flags import FLAGS
@@ -85,10 +87,10 @@ class Pressing(threading.Thread):
             prompt = body("Once " * 8, 4)
             await client.post(f"{url}/v1/completions", content=prompt, headers=headers)
 
-    async def _over_http2(self, client: "object") -> None:
+    async def _over_http2(self, client: Client) -> None:
         while not self.over.is_set():
             try:
-                await Call(client, self._h2_url, 4).task  # type: ignore[arg-type] # of pyreqwest
+                await Call(client, self._h2_url, 4).task
             except AssertionError:  # shed
                 continue
 
@@ -182,8 +184,9 @@ def watched(folder: Path) -> Iterator[Asking]:
         folders = [folder / name for name in ("treated", "control", "guard")]
         for each in folders:
             each.mkdir()
-        treated = stack.enter_context(probing(folders[0], TREATED, None))
-        control = stack.enter_context(probing(folders[1], CONTROL))
+        engines = [probing(folders[0], TREATED, None), probing(folders[1], CONTROL)]
+        with ThreadPoolExecutor() as starting:
+            treated, control = starting.map(stack.enter_context, engines)
         guard = stack.enter_context(guarding(folders[2]))
         server, port = guard.guard.metrics.serve(HOST, 0)
         stack.callback(server.server_close)
