@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pytest_phase5.cli_options import ConfigPath, Json
+from pytest_phase5.cli_options import ConfigInUse, Json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,7 +16,7 @@ def dashboards(
     folder: Annotated[Path, typer.Argument(help="Where Grafana looks for them.")] = Path(
         "config/grafana/dashboards"
     ),
-    config: ConfigPath = None,
+    config: ConfigInUse = None,
     check: Annotated[
         bool, typer.Option("--check", help="Write nothing; exit 1 unless all are current.")
     ] = False,

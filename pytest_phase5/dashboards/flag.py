@@ -108,8 +108,8 @@ def _requests(flag: str, policy: Policy) -> list[Panel]:
         graph(
             About(
                 title="Requests a second",
-                text="That ended, of whatever outcome. Under a few of the treatment an hour no stage "
-                "reaches a verdict: ask `phase5 plan`.",
+                text="That ended, of whatever outcome. Whether so many reach a verdict in time: "
+                "`phase5 plan STAGE --rate`.",
                 unit="reqps",
             ),
             *_arms(flag, lambda of_arm: rate(REQUESTS, of_arm)),

@@ -44,7 +44,7 @@ def test_every_panel_and_mark_shows_numbers(asking: Asking) -> None:
 
     assert len(QUERIES) > 150
     try:
-        until(all_show, 40)
+        until(all_show)
     except AssertionError as error:
         raise AssertionError("empty: " + "\n".join(map(str, empty))) from error
 
