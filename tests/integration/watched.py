@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import httpx
 from fake_engine import FakeEngine, running
-from http2 import Call, prior_knowledge
+from http2 import PATH, prior_knowledge
 from made_up_minutes import ENTERED, Clock, MadeUp, guard_on
 from memory_store import MemoryStore
 from monitored import prometheus
@@ -87,12 +87,13 @@ class Pressing(threading.Thread):
             self._number += 1
             headers = {"x-phase5-key": f"key-{self._number % KEYS}"}
             prompt = body("Once " * 8, 4)
-            await client.post(f"{url}/v1/completions", content=prompt, headers=headers)
+            await client.post(url + PATH, content=prompt, headers=headers)
             await asyncio.sleep(THINKING)
 
     async def _over_http2(self, client: Client) -> None:
         while not self.over.is_set():
-            await Call(client, self._h2_url, 4).task
+            asked = client.post(self._h2_url + PATH).body_bytes(body("Once " * 8, 4))
+            await (await asked.build().send()).bytes()
             await asyncio.sleep(THINKING)
 
 
