@@ -38,6 +38,7 @@ class Replica:
     memory_bytes: int = 0  #: all that the process holds; 0 while it is not known
     drafted: int = 0  #: tokens of drafts that were verified
     accepted: int = 0  #: those of them that held
+    cpu_seconds: float = 0.0  #: processor time of its processes, as far as they told
     speculating: bool = False  #: whether drafts are made because they pay
 
 

@@ -149,8 +149,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, tag="step"):
     those of the prefix store, `pinned_bytes` what of it is held for waiting streams,
     `memory_bytes` all that the process holds (0: not known). `read_ahead` are prompt tokens that
     were read for waiting streams, `expired` streams that waited too long, `drafted` tokens of
-    drafts that were verified and `accepted` those that held, all since the last. `speculating`:
-    drafts are made because they pay.
+    drafts that were verified, `accepted` those that held, and `cpu_seconds` the processor time of
+    all threads, all since the last. `speculating`: drafts are made because they pay.
     """
 
     epoch: int
@@ -168,6 +168,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, tag="step"):
     memory_bytes: int = 0
     drafted: int = 0
     accepted: int = 0
+    cpu_seconds: float = 0.0
     speculating: bool = False
 
 

@@ -29,6 +29,7 @@ _COUNTS: Final = (
     "expired",
     "drafted",
     "accepted",
+    "cpu_seconds",
 )
 
 #: How often a replica is looked at until it serves again, which takes seconds.

@@ -53,6 +53,7 @@ class Worker:
         self._link = link
         self._epoch = epoch
         self._memory = memory.Gauge()
+        self._cpu_told = 0.0  #: seconds of processor time, of which the front end knows
         self._stopping = False
         self._stale = False  #: what was published last is not what holds
 
@@ -143,6 +144,8 @@ class Worker:
 
     def _publish(self, turn: Turn) -> None:
         self._stale = False
+        used = time.process_time()
+        since, self._cpu_told = used - self._cpu_told, used
         self._send(
             Step(
                 epoch=self._epoch,
@@ -160,6 +163,7 @@ class Worker:
                 memory_bytes=self._memory.value(time.monotonic()),
                 drafted=turn.drafted,
                 accepted=turn.accepted,
+                cpu_seconds=since,
                 speculating=self._adapter.speculating,
             )
         )

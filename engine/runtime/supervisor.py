@@ -58,6 +58,7 @@ class Supervisor:
         self._roster = Roster()
         self._warming = Warming()
         self._read_ahead = self._expired = self._drafted = self._accepted = 0
+        self._cpu_seconds = 0.0
         self._state = ReplicaState.STOPPED
         self._child: Child | None = None
         self._blame: Blame | None = None  #: why we ended the process, where it was us
@@ -173,6 +174,7 @@ class Supervisor:
                 memory_bytes=step.memory_bytes,
                 drafted=self._drafted,
                 accepted=self._accepted,
+                cpu_seconds=self._cpu_seconds,
                 speculating=step.speculating,
             )
         ]
@@ -293,6 +295,7 @@ class Supervisor:
         self._expired += frame.expired
         self._drafted += frame.drafted
         self._accepted += frame.accepted
+        self._cpu_seconds += frame.cpu_seconds
         if frame.tokens or frame.prefills:
             self._progressed()
         if frame.tokens:

@@ -264,12 +264,18 @@ class _Replicas(Collector):
             ("drafted_tokens", "Tokens of drafts that were verified", sum(r.drafted for r in pool)),
             ("accepted_tokens", "Drafted tokens that held", sum(r.accepted for r in pool)),
             ("convictions", "Requests that failed the model alone", sum(r.convicted for r in pool)),
+            ("cpu_seconds", "Processor time of the runtime", sum(r.cpu_seconds for r in pool)),
         ):
             yield CounterMetricFamily(f"phase5_runtime_{name}", text, value=count)
         for name, text, value in (
             ("phase5_kv_bytes", "Key-value cache of live streams", sum(r.kv_bytes for r in pool)),
             ("phase5_prefix_bytes", "Prefix store", sum(r.prefix_bytes for r in pool)),
             ("phase5_pinned_bytes", "Held for waiting streams", sum(r.pinned_bytes for r in pool)),
+            (
+                "phase5_gpu_bytes",
+                "Held on GPUs; 0 where there is none",
+                sum(r.memory_bytes for r in pool if r.device == "gpu"),
+            ),
             (
                 "phase5_runtime_speculating",
                 "Processes in which drafts pay",

@@ -13,6 +13,7 @@ from gates.evidence import VERDICT_FILE
 from gates.guarding.folder import VERDICTS
 from gates.guarding.ledgers import Ledgers
 from gates.guarding.sight import Sentence, breaches, sentences
+from gates.guarding.standings import Shown, Soak, shown, soaks
 from gates.judge import Request, judge
 from gates.ledger_file import LEDGER_FOLDER
 from gates.reader import read_folder
@@ -27,6 +28,8 @@ class Judgement:
 
     sentences: tuple[Sentence, ...]
     complaints: Mapping[str, str]  #: broken, and not by a flag: by flag and criterion
+    shown: tuple[Shown, ...]  #: how every live criterion stands
+    soaks: tuple[Soak, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +42,18 @@ class Justified:
 
 
 def judged(policy: Policy, ledgers: Ledgers, now: datetime) -> Judgement:
-    """Judge every critical live criterion on every open ledger."""
+    """Judge every critical live criterion on every open ledger, and tell how all of them stand."""
     folds = ledgers.folds
     complaints = {
         f"{'+'.join(sorted(finding.flags)) or 'all'}:{name}": finding.reason
         for name, finding in breaches(policy.armed, folds, now)
     }
-    return Judgement(sentences(policy.armed, folds, now), complaints)
+    return Judgement(
+        sentences(policy.armed, folds, now),
+        complaints,
+        tuple(shown(policy.live, folds, now)),
+        tuple(soaks(folds)),
+    )
 
 
 def justified(

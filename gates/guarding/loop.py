@@ -152,11 +152,12 @@ class Guard:
 
     async def _judge(self, polled: tuple[Polled, ...]) -> None:
         """Convict on what the ledgers say; while they are being written nobody is."""
-        if self._extending is not None or not self.ledgers.watched:
+        if self._extending is not None:
             return
         now = self.clock()
         found = await asyncio.to_thread(judged, self.ledgers.policy, self.ledgers, now)
         self.complaints |= found.complaints
+        self.metrics.standings.judged(found.shown, found.soaks)
         leaving = {flag for each in self.deeds.journal.memory.pending for flag in each.flags}
         view = self.reading.view
         convicted = [s for s in found.sentences if s.flag not in leaving]

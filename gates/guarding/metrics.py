@@ -1,4 +1,8 @@
-"""The guard's own metrics, and the heartbeat by which others see that it lives."""
+"""The guard's own metrics, and the heartbeat by which others see that it lives.
+
+Every child of every counter is there from the start: of one that begins at 1 Prometheus sees no
+increase, so the first rollback would go unnoticed.
+"""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -6,8 +10,11 @@ from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
+from engine.core.flags import FLAGS
 from gates.guarding.situation import Action, Renew, Situation, Tell
+from gates.guarding.standings import StandingMetrics
 from gates.ledger import Row
+from gates.standing import Cause
 
 #: Edges in seconds: the aim, what a poll adds, the minute that must close first, the demand.
 _ROLLBACK_EDGES = (0.5, 1, 2, 5, 10, 30, 60, 120, 180, 300)
@@ -40,6 +47,15 @@ class GuardMetrics:
             buckets=_ROLLBACK_EDGES,
             registry=self.registry,
         )
+        for flag in FLAGS:
+            for cause in Cause:
+                self.rollbacks.labels(flag, cause.value)
+            for valid in ("yes", "no"):
+                self.minutes.labels(flag, valid)
+        for outcome in ("clean", "concern"):
+            self.polls.labels(outcome)
+        self.standings = StandingMetrics()
+        self.registry.register(self.standings)
 
     def polled(self, situation: Situation, actions: tuple[Action, ...], now: datetime) -> None:
         """A poll ended."""
@@ -49,6 +65,7 @@ class GuardMetrics:
         self.concerns.set(concerns)
         self.open.set(len(situation.pending))
         self.renewals.inc(sum(isinstance(action, Renew) for action in actions))
+        self.standings.read(situation.store)
         if situation.store:
             self.generation.set(situation.store.generation)
         blind = {

@@ -1,5 +1,6 @@
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from queue import SimpleQueue
 from typing import Any
@@ -254,6 +255,14 @@ def test_a_copy_that_fails_after_the_last_token_costs_nobody_a_token(
 def test_a_step_tells_the_memory_of_the_process() -> None:
     frames = FrontEnd().frames(request(1), until=1)
     assert _last(frames).memory_bytes > 10_000_000
+
+
+def test_steps_tell_the_processor_time_each_second_once() -> None:
+    began = time.process_time()
+    frames = FrontEnd().frames(request(1), until=1)
+    told = [frame.cpu_seconds for frame in frames if isinstance(frame, Step)]
+    assert told[0] >= began
+    assert 0 < sum(told) <= time.process_time()
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ class FakeChild:
     def tokens(self, *tokens: Token, epoch: int | None = None) -> None:
         self._on_frame(Step(epoch=epoch or self.epoch, tokens=list(tokens)))
 
-    def holds(self, **figures: int) -> None:
+    def holds(self, **figures: float) -> None:
         self._on_frame(Step(epoch=self.epoch, **figures))
 
     def prefill(self, prefill: Prefill) -> None:
@@ -638,6 +638,18 @@ def test_a_renewal_is_planned_and_waits_for_the_new_process() -> None:
         assert supervisor.replicas()[0].restarts == 0
 
     play(scene, bound=0)
+
+
+def test_the_processor_time_of_a_process_outlives_it() -> None:
+    async def scene(supervisor: Supervisor, spawner: Spawner) -> None:
+        first = await spawner.child(1)
+        first.holds(cpu_seconds=1.5)
+        first.holds(cpu_seconds=0.5)
+        await supervisor.renew()
+        (await spawner.child(2)).holds(cpu_seconds=1.0)
+        assert supervisor.replicas()[0].cpu_seconds == 3.0
+
+    play(scene)
 
 
 def test_figures_of_a_process_end_with_it() -> None:

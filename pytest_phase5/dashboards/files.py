@@ -1,0 +1,62 @@
+"""The dashboards as files: written once, and compared ever after."""
+
+from collections.abc import Mapping
+from json import dumps
+from pathlib import Path
+from typing import Final
+
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models import dashboard as model
+
+from engine.core.flags import FLAGS
+from gates.stages import Policy
+from pytest_phase5.dashboards.flag import flag_board
+from pytest_phase5.dashboards.overview import overview
+from pytest_phase5.dashboards.pressure import pressure
+from pytest_phase5.dashboards.rollout import rollout
+
+#: Where they stand in this project.
+FOLDER: Final = Path("config/grafana/dashboards")
+
+
+def files(policy: Policy) -> dict[str, str]:
+    """The text of every dashboard by the name of its file: that of its uid, without ours."""
+    boards = (
+        overview(policy),
+        *(flag_board(flag, policy) for flag in FLAGS),
+        rollout(policy),
+        pressure(policy),
+    )
+    return {f"{_name(board)}.json": _text(board) for board in boards}
+
+
+def write(folder: Path, texts: Mapping[str, str]) -> list[Path]:
+    """Write what differs; the paths that were written.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    changed = [name for name, text in texts.items() if not _holds(folder / name, text)]
+    for name in changed:
+        (folder / name).write_text(texts[name], encoding="utf-8")
+    return [folder / name for name in changed]
+
+
+def stale(folder: Path, texts: Mapping[str, str]) -> list[Path]:
+    """Files that are missing, differ, or are of no dashboard."""
+    others = {path.name for path in folder.glob("*.json")} - texts.keys()
+    differ = {name for name, text in texts.items() if not _holds(folder / name, text)}
+    return [folder / name for name in sorted(others | differ)]
+
+
+def _name(board: model.Dashboard) -> str:
+    return (board.uid or "").removeprefix("phase5-")
+
+
+def _text(board: model.Dashboard) -> str:
+    return dumps(board, cls=JSONEncoder, indent=2, sort_keys=True) + "\n"
+
+
+def _holds(path: Path, text: str) -> bool:
+    return path.is_file() and path.read_text(encoding="utf-8") == text
