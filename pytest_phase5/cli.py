@@ -11,7 +11,12 @@ from typing import Annotated, Any
 
 import typer
 
-from pytest_phase5 import guard_commands, report_commands, rollout_commands
+from pytest_phase5 import (
+    guard_commands,
+    monitoring_commands,
+    report_commands,
+    rollout_commands,
+)
 from pytest_phase5.cli_options import ConfigInUse, ConfigPath, Json, one_line
 from pytest_phase5.ours import ForeignPackageError, check_ours
 
@@ -342,6 +347,7 @@ def doctor(json: Json = False) -> None:
 rollout_commands.add_commands(app)
 guard_commands.add_commands(app)
 report_commands.add_commands(app)
+monitoring_commands.add_commands(app)
 
 
 def main() -> None:

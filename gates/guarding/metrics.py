@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping
 from datetime import datetime
+from itertools import product
 from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
+from engine.core.flags import FLAGS
 from gates.guarding.situation import Action, Renew, Situation, Tell
 from gates.ledger import Row
+from gates.standing import Cause
 
 #: Edges in seconds: the aim, what a poll adds, the minute that must close first, the demand.
 _ROLLBACK_EDGES = (0.5, 1, 2, 5, 10, 30, 60, 120, 180, 300)
@@ -32,6 +35,9 @@ class GuardMetrics:
         self.rollbacks = self._counter(
             "phase5_guard_rollbacks", "Rollbacks that it began or took over", "flag", "cause"
         )
+        # From 0 on, so that the first one is an increase.
+        for flag, cause in product(FLAGS, Cause):
+            self.rollbacks.labels(flag, cause.value)
         self.renewals = self._counter("phase5_guard_lease_renewals", "Leases extended")
         self.untold = self._counter("phase5_guard_notifications_failed", "Not taken by a receiver")
         self.seconds = Histogram(

@@ -223,6 +223,6 @@ _Dumper.add_representer(str, _string)
 def _text(document: Mapping[str, Any], purpose: str) -> str:
     head = (
         f"# {purpose}\n"
-        "# Written by `phase5 monitoring write` from gates.yaml and runtime.yaml; do not edit.\n"
+        "# Written by `phase5 monitoring` from gates.yaml and runtime.yaml; do not edit.\n"
     )
     return head + yaml.dump(dict(document), Dumper=_Dumper, sort_keys=False, width=100)

@@ -74,10 +74,6 @@ def _required(clock: Clock) -> Iterator[Recording]:
     yield Recording("pid_concurrency_limit", f"sum({_of_engines('phase5_concurrency_limit')})")
 
 
-#: The names of the requirements, which engines serve as well, each for itself.
-REQUIRED: Final = tuple(recording.name for recording in _required(Clock()))
-
-
 def _windows(clock: Clock) -> Iterator[Recording]:
     requests = "phase5_requests_total"
     for window in WINDOWS:
@@ -91,3 +87,7 @@ def _windows(clock: Clock) -> Iterator[Recording]:
 def _of_engines(metric: str, *matchers: str) -> str:
     own = f'job="{ENGINES}"'
     return f"{metric}{{{','.join([own, *matchers])}}}"
+
+
+#: The names of the requirements, which engines serve as well, each for itself.
+REQUIRED: Final = tuple(recording.name for recording in _required(Clock()))
