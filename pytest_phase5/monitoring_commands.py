@@ -96,9 +96,8 @@ def _wanted(
 
     try:
         return files(_setting(config, hosts, runbooks, scale))
-    except (ConfigError, KeyError, ValueError) as error:
-        message = str(error.args[0]) if isinstance(error, KeyError) else str(error)
-        raise typer.Exit(refuse(f"phase5 monitoring: {message}", USAGE, as_json=as_json)) from error
+    except (ConfigError, ValueError) as error:
+        raise typer.Exit(refuse(f"phase5 monitoring: {error}", USAGE, as_json=as_json)) from error
 
 
 def _setting(config: Path | None, hosts: Hosts, runbooks: str, scale: float) -> "Setting":
@@ -112,11 +111,12 @@ def _setting(config: Path | None, hosts: Hosts, runbooks: str, scale: float) -> 
         GUARD_TARGET,
         Setting,
     )
-    from gates.monitoring.rules import Clock
+    from gates.monitoring.rules import Clock, Limits
     from gates.policy import policy_beside
 
     path = config_in_use(config)
-    rollout = load_config(path).rollout
+    loaded = load_config(path)
+    rollout = loaded.rollout
     engines = [urlsplit(url) for url in rollout.engines]
     schemes = {engine.scheme for engine in engines} or {"http"}
     if len(schemes) > 1:
@@ -125,8 +125,9 @@ def _setting(config: Path | None, hosts: Hosts, runbooks: str, scale: float) -> 
             " since one scrape job has one"
         )
     return Setting(
-        policy=policy_beside(path),
-        leases=rollout.lease_seconds,
+        limits=Limits(
+            policy=policy_beside(path), leases=rollout.lease_seconds, slos=loaded.qos.policies
+        ),
         engines=[engine.netloc for engine in engines] or [ENGINE_TARGET],
         scheme=schemes.pop(),
         ca=rollout.ca,

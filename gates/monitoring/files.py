@@ -1,30 +1,25 @@
 """The files of `config/prometheus/`, as documents and as text. Pure."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import yaml
 
-from engine.rollout_config import LeaseSeconds
-from gates.monitoring.alerts import alerts
-from gates.monitoring.recordings import INTERVAL, REQUIRED, recordings
-from gates.monitoring.rules import ENGINES, GUARD, Alert, Clock, Group
-from gates.stages import Policy
+from gates.monitoring.alerts import alert_groups
+from gates.monitoring.recordings import REQUIRED, recordings
+from gates.monitoring.routes import alertmanager
+from gates.monitoring.rules import ENGINES, GUARD, Alert, Clock, Group, Limits, Recording
 
 PROMETHEUS: Final = "prometheus.yml"
 RECORDING: Final = "recording.rules.yml"
 ALERTS: Final = "alerts.rules.yml"
 ALERTMANAGER: Final = "alertmanager.yml"
 
-#: Where the guard serves its metrics when nothing else is said.
-GUARD_TARGET: Final = "127.0.0.1:9105"
+#: Where each serves when nothing else is said.
 ENGINE_TARGET: Final = "127.0.0.1:8080"
+GUARD_TARGET: Final = "127.0.0.1:9105"
 ALERTMANAGER_TARGET: Final = "127.0.0.1:9093"
-
-#: Files with the secrets of the receivers: an address with a key in it, and a key.
-SLACK_FILE: Final = "/etc/phase5/slack_url"
-PAGERDUTY_FILE: Final = "/etc/phase5/pagerduty_key"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,27 +27,23 @@ class Setting:
     """What the files are made from.
 
     Attributes:
-        policy: the thresholds.
-        leases: how long engines serve without a guard.
+        limits: the thresholds.
         engines: HOST:PORT of each.
-        scheme: how engines are asked, `http` or `https`.
-        ca: PEM file of the engines' authority; None trusts the system's.
+        scheme: by which all of them speak.
+        ca: PEM file of the authorities of an `https` one; None trusts the system's.
         guards: HOST:PORT of each.
         alertmanagers: HOST:PORT of each.
         clock: shortens every window alike.
-        interval: seconds between scrapes and between evaluations.
         runbooks: what stands before a page's path, for links that one can click.
     """
 
-    policy: Policy
-    leases: LeaseSeconds = field(default_factory=LeaseSeconds)
+    limits: Limits
     engines: Sequence[str] = (ENGINE_TARGET,)
     scheme: str = "http"
     ca: str | None = None
     guards: Sequence[str] = (GUARD_TARGET,)
     alertmanagers: Sequence[str] = (ALERTMANAGER_TARGET,)
     clock: Clock = field(default_factory=Clock)
-    interval: float = INTERVAL
     runbooks: str = ""
 
 
@@ -60,30 +51,22 @@ def files(setting: Setting) -> dict[str, str]:
     """Every file by its name.
 
     Raises:
-        KeyError: `gates.yaml` lacks a criterion whose limit an alert takes over.
+        ValueError: `gates.yaml` has no limit that an alert takes over, or a window is too short.
     """
+    alerts = alert_groups(setting.limits, setting.clock)
     return {
         PROMETHEUS: _text(_prometheus(setting), "What Prometheus scrapes and evaluates."),
         RECORDING: _text(
             _rules(setting, recordings(setting.clock)),
             "The names of the requirements, and what the alerts look at.",
         ),
-        ALERTS: _text(
-            _rules(setting, alerts(setting.policy, setting.leases, setting.clock)),
-            "What somebody has to hear of.",
-        ),
-        ALERTMANAGER: _text(_alertmanager(), "Who hears of it. Secrets stay in their files."),
+        ALERTS: _text(_rules(setting, alerts), "What somebody has to hear of."),
+        ALERTMANAGER: _text(alertmanager(), "Who hears of it. Secrets stay in their files."),
     }
 
 
-def every_alert(setting: Setting) -> Iterator[Alert]:
-    """All alerts, in the order of their file."""
-    for group in alerts(setting.policy, setting.leases, setting.clock):
-        yield from (rule for rule in group.rules if isinstance(rule, Alert))
-
-
 def _prometheus(setting: Setting) -> dict[str, Any]:
-    every = setting.clock(setting.interval / setting.clock.scale)
+    every = setting.clock.every
     return {
         "global": {
             "scrape_interval": every,
@@ -121,87 +104,19 @@ def _way(setting: Setting) -> dict[str, Any]:
     return {"scheme": setting.scheme, **trusted}
 
 
-def _rules(setting: Setting, groups: Iterator[Group]) -> dict[str, Any]:
+def _rules(setting: Setting, groups: Iterable[Group]) -> dict[str, Any]:
     return {"groups": [_group(setting, group) for group in groups]}
 
 
 def _group(setting: Setting, group: Group) -> dict[str, Any]:
-    rules = [
-        rule.document(setting.clock, setting.runbooks)
-        if isinstance(rule, Alert)
-        else rule.document(setting.clock)
-        for rule in group.rules
-    ]
-    every = setting.clock(setting.interval / setting.clock.scale)
-    return {"name": group.name, "interval": every, "rules": rules}
+    rules = [_rule(setting, rule) for rule in group.rules]
+    return {"name": group.name, "interval": setting.clock.every, "rules": rules}
 
 
-def _alertmanager() -> dict[str, Any]:
-    return {
-        "route": {
-            # One message for all that has the same cause, however many engines see it.
-            "group_by": ["alertname", "flag"],
-            "group_wait": "10s",
-            "group_interval": "1m",
-            "repeat_interval": "4h",
-            "receiver": "slack",
-            "routes": [
-                {"matchers": ['severity="page"'], "receiver": "pagerduty", "continue": True},
-                {"matchers": ['severity=~"page|ticket"'], "receiver": "slack"},
-            ],
-        },
-        "inhibit_rules": [_inhibited(cause, by) for cause, by in _CAUSES.items()],
-        "receivers": [
-            {
-                "name": "pagerduty",
-                "pagerduty_configs": [
-                    {
-                        "routing_key_file": PAGERDUTY_FILE,
-                        "description": _TITLE,
-                        "details": {
-                            "command": "{{ .CommonAnnotations.command }}",
-                            "runbook": "{{ .CommonAnnotations.runbook_url }}",
-                        },
-                        "send_resolved": True,
-                    }
-                ],
-            },
-            {
-                "name": "slack",
-                "slack_configs": [
-                    {
-                        "api_url_file": SLACK_FILE,
-                        "channel": "#phase5",
-                        "title": _TITLE,
-                        "text": _EACH,
-                        "send_resolved": True,
-                    }
-                ],
-            },
-        ],
-    }
-
-
-_TITLE: Final = "{{ .Status | toUpper }} {{ .CommonLabels.alertname }}"
-_EACH: Final = (
-    "{{ range .Alerts }}{{ .Annotations.summary }}\n{{ .Annotations.description }}\n"
-    "next: {{ .Annotations.command }} ({{ .Annotations.runbook_url }})\n{{ end }}"
-)
-
-#: What need not be told while its cause is: the cause, and the alerts that follow from it.
-_CAUSES: Final[Mapping[str, tuple[str, ...]]] = {
-    "Phase5TelemetryAbsent": ("Phase5EngineDown", "Phase5EvidenceUnsound"),
-    "Phase5GuardAbsent": ("Phase5GuardSilent", "Phase5LeaseEnding"),
-    "Phase5GuardSilent": ("Phase5LeaseEnding",),
-    "Phase5ErrorBudgetBurnsFast": ("Phase5ErrorBudgetBurnsSlowly",),
-}
-
-
-def _inhibited(cause: str, followed_by: Sequence[str]) -> dict[str, Any]:
-    return {
-        "source_matchers": [f'alertname="{cause}"'],
-        "target_matchers": [f'alertname=~"{"|".join(followed_by)}"'],
-    }
+def _rule(setting: Setting, rule: Recording | Alert) -> dict[str, Any]:
+    if isinstance(rule, Alert):
+        return rule.document(setting.clock, setting.runbooks)
+    return rule.document()
 
 
 class _Dumper(yaml.SafeDumper):

@@ -1,4 +1,4 @@
-"""Recorded series: the ten names of the requirements, and the windows that alerts look at. Pure.
+"""Recorded series: the ten names of the requirements, and what alerts look at. Pure.
 
 Each is made from what engines count, never from what they have already made a rate or quantile of:
 quantiles of several engines cannot be put together. The scrape configuration drops the engines' own
@@ -8,85 +8,125 @@ series of these ten names, so that a name means one thing: the fleet.
 from collections.abc import Iterator
 from typing import Final
 
-from gates.monitoring.rules import DAY, ENGINES, HOUR, MINUTE, Clock, Group, Recording
+from engine.core.flags import FLAGS
+from gates.ledger_fold import CRASH_MINUTES
+from gates.monitoring.rules import (
+    DAY,
+    HOUR,
+    MINUTE,
+    Clock,
+    Group,
+    Recording,
+    of_engines,
+)
+
+#: Over which the rates of answers and errors are taken. Longer windows are sums of these, so that
+#: three days cost one series and not the counters of every engine.
+SHORTEST: Final = 5 * MINUTE
 
 #: Windows of the burn rates: each pair is a long one and, to end soon when it is over, a short one.
-WINDOWS: Final = (5 * MINUTE, 30 * MINUTE, HOUR, 2 * HOUR, 6 * HOUR, DAY, 3 * DAY)
+WINDOWS: Final = (SHORTEST, 30 * MINUTE, HOUR, 2 * HOUR, 6 * HOUR, DAY, 3 * DAY)
 
 #: What the requirements' own metrics look back: as long as the engines' own do, and four scrapes.
 RECENT: Final = MINUTE
 
-#: Requests that the engine answered, well or badly; shed and rejected ones it never began.
-ANSWERED: Final = 'outcome=~"ok|failed|cut"'
-BAD: Final = 'outcome=~"failed|cut"'
+#: What counts as an error, and what as an answer: shed and rejected requests were never begun.
+_BAD: Final = 'outcome=~"failed|cut"'
+_ANSWERED: Final = 'outcome=~"ok|failed|cut"'
 
-#: Seconds between evaluations: as often as the scrape configuration scrapes.
-INTERVAL: Final = 15.0
+#: The `flag` of what is counted over both arms of every flag.
+ALL: Final = "all"
+
+#: The largest share of a flag that any engine serves, in per cent.
+SHARE: Final = "phase5:flag_percentage:max"
+
+#: Unplanned restarts of an engine's runtime, and of itself.
+CRASHES: Final = f"phase5:crashes:increase{CRASH_MINUTES}m"
+
+#: Memory of a process without the store of prompts, a cache that has a budget of its own.
+MEMORY: Final = "phase5:private_bytes"
+
+_REQUESTS: Final = "phase5_requests_total"
 
 
 def recordings(clock: Clock) -> Iterator[Group]:
     """All groups of recorded series."""
-    yield Group("phase5-requirements", INTERVAL, tuple(_required(clock)))
-    yield Group("phase5-windows", INTERVAL, tuple(_windows(clock)))
-    yield Group("phase5-rollout", INTERVAL, (Recording(*_SHARE),))
-
-
-#: The largest share of a flag that any engine serves, in per cent.
-_SHARE: Final = (
-    "phase5:flag_percentage:max",
-    f'max by (flag) (phase5_flag_percentage{{job="{ENGINES}"}})',
-)
+    yield Group("phase5-requirements", tuple(_required(clock)))
+    yield Group("phase5-windows", tuple(_windows(clock)))
+    yield Group("phase5-looked-at", tuple(_looked_at(clock)))
 
 
 def errors(window: float) -> str:
-    """The name of the share of bad answers in a window."""
+    """The name of the share of errors among the answers in a window."""
     return f"phase5:error_ratio:rate{Clock()(window)}"
 
 
-def answered(window: float) -> str:
+def answers(window: float) -> str:
     """The name of the number of answers in a window."""
-    return f"phase5:answered:increase{Clock()(window)}"
+    return f"phase5:answers:increase{Clock()(window)}"
 
 
 def _required(clock: Clock) -> Iterator[Recording]:
-    def rate(metric: str, *matchers: str) -> str:
-        return f"sum(rate({_of_engines(metric, *matchers)}[{clock(RECENT)}]))"
+    def rate(metric: str, *matchers: str, **labels: str) -> str:
+        return f"sum(rate({of_engines(metric, *matchers, **labels)}[{clock(RECENT)}]))"
 
-    buckets = _of_engines("phase5_time_to_first_token_seconds_bucket")
+    buckets = of_engines("phase5_time_to_first_token_seconds_bucket")
     ttft = f"sum by (le) (rate({buckets}[{clock(RECENT)}]))"
-    hits = rate("phase5_warm_streams_total", 'found="hit"')
-    executed = _of_engines("phase5_remediations_total", 'outcome="executed"')
+    hits = rate("phase5_warm_streams_total", found="hit")
+    executed = of_engines("phase5_remediations_total", outcome="executed")
     yield Recording("ttft_p95_ms", f"1000 * histogram_quantile(0.95, {ttft})")
-    yield Recording("throughput_rps", rate("phase5_requests_total", 'outcome="ok"'))
+    yield Recording("throughput_rps", rate(_REQUESTS, outcome="ok"))
     yield Recording("throughput_tps", rate("phase5_output_tokens_total"))
-    yield Recording("concurrent_streams", f"sum({_of_engines('phase5_streams_in_flight')})")
+    yield Recording("concurrent_streams", f"sum({of_engines('phase5_streams_in_flight')})")
+    yield Recording("error_rate", f"{rate(_REQUESTS, _BAD)} / {rate(_REQUESTS, _ANSWERED)}")
     yield Recording(
-        "error_rate",
-        f"{rate('phase5_requests_total', BAD)} / {rate('phase5_requests_total', ANSWERED)}",
-    )
-    yield Recording(
-        "qos_violations_total", f"sum by (slo) ({_of_engines('phase5_qos_violations_total')})"
+        "qos_violations_total", f"sum by (slo) ({of_engines('phase5_qos_violations_total')})"
     )
     yield Recording("remediations_executed", f"sum({executed})")
-    connections = _of_engines("phase5_connections_open", 'protocol="http2"')
-    yield Recording("http2_connections", f"sum({connections})")
+    yield Recording(
+        "http2_connections", f"sum({of_engines('phase5_connections_open', protocol='http2')})"
+    )
     yield Recording("ttft_pipeline_hits", f"{hits} / {rate('phase5_warm_streams_total')}")
-    yield Recording("pid_concurrency_limit", f"sum({_of_engines('phase5_concurrency_limit')})")
+    yield Recording("pid_concurrency_limit", f"sum({of_engines('phase5_concurrency_limit')})")
 
 
 def _windows(clock: Clock) -> Iterator[Recording]:
-    requests = "phase5_requests_total"
+    """Of all answers, and of those that each flag had a hand in.
+
+    A flag at canary can answer nothing but errors and move the whole by one per cent.
+    """
+    bad, every = (f"phase5:{what}:rate{Clock()(SHORTEST)}" for what in ("errors", "answers"))
+    for name, outcomes in ((bad, _BAD), (every, _ANSWERED)):
+        for flag in (ALL, *FLAGS):
+            arm = {} if flag == ALL else {flag: "on"}
+            counted = of_engines(_REQUESTS, outcomes, **arm)
+            rate = f"sum(rate({counted}[{clock(SHORTEST)}]))"
+            yield Recording(name, rate, {"flag": flag})
     for window in WINDOWS:
-        bad = f"sum(rate({_of_engines(requests, BAD)}[{clock(window)}]))"
-        every = f"sum(rate({_of_engines(requests, ANSWERED)}[{clock(window)}]))"
-        count = f"sum(increase({_of_engines(requests, ANSWERED)}[{clock(window)}]))"
-        yield Recording(errors(window), f"{bad} / {every}")
-        yield Recording(answered(window), count)
+        over = clock(window)
+        ratio = (
+            f"{bad} / {every}"
+            if window == SHORTEST
+            else f"sum_over_time({bad}[{over}]) / sum_over_time({every}[{over}])"
+        )
+        yield Recording(errors(window), ratio)
+        # What was seen, not what a gap may have hidden: each evaluation stands for an interval.
+        yield Recording(answers(window), f"sum_over_time({every}[{over}]) * {clock.interval:g}")
 
 
-def _of_engines(metric: str, *matchers: str) -> str:
-    own = f'job="{ENGINES}"'
-    return f"{metric}{{{','.join([own, *matchers])}}}"
+def _looked_at(clock: Clock) -> Iterator[Recording]:
+    within = clock(CRASH_MINUTES * MINUTE)
+    restarts = f"increase({of_engines('phase5_runtime_restarts_total')}[{within}])"
+    starts = f"changes({of_engines('phase5_start_time_seconds')}[{within}])"
+    unclean = of_engines("phase5_unclean_starts_total")
+    yield Recording(SHARE, f"max by (flag) ({of_engines('phase5_flag_percentage')})")
+    yield Recording(CRASHES, f"{restarts} + {starts} * {unclean}")
+    resident = of_engines("process_resident_memory_bytes")
+    yield Recording(MEMORY, resident, {"process": "front end"})
+    # The runtime process that holds most, and what one of them keeps of prompts on average.
+    processes = f"sum by (instance, job) ({of_engines('phase5_replicas')})"
+    kept = f"{of_engines('phase5_prefix_bytes')} / {processes}"
+    yield Recording(MEMORY, f"{of_engines('phase5_memory_bytes')} - {kept}", {"process": "runtime"})
 
 
 #: The names of the requirements, which engines serve as well, each for itself.

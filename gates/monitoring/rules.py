@@ -1,10 +1,14 @@
 """What a rule is, and how long its windows are. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import PurePosixPath
 from typing import Any, Final
+
+from engine.qos_config import SloPolicy
+from engine.rollout_config import LeaseSeconds
+from gates.stages import Policy
 
 #: The jobs of the scrape configuration.
 ENGINES: Final = "phase5-engines"
@@ -16,6 +20,10 @@ RUNBOOK: Final = PurePosixPath("docs/phase5/runbooks/alerts.md")
 MINUTE: Final = 60.0
 HOUR: Final = 60 * MINUTE
 DAY: Final = 24 * HOUR
+
+#: Seconds between two scrapes, and between two evaluations: the guard's evidence wants a scrape at
+#: most 16 s before each minute's edge.
+INTERVAL: Final = 15.0
 
 
 class Severity(StrEnum):
@@ -31,9 +39,11 @@ class Clock:
 
     Attributes:
         scale: what a second of a rule lasts; 1 in earnest.
+        interval: seconds between scrapes and between evaluations, whatever the scale.
     """
 
     scale: float = 1.0
+    interval: float = INTERVAL
 
     def __call__(self, seconds: float) -> str:
         """A duration as PromQL has it.
@@ -41,30 +51,58 @@ class Clock:
         Raises:
             ValueError: it is shorter than a millisecond.
         """
-        milliseconds = round(1000 * seconds * self.scale)
-        if milliseconds < 1:
-            raise ValueError(f"{seconds:g} s at scale {self.scale:g}; allowed: 1 ms or more")
-        for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000)):
-            if milliseconds % size == 0:
-                return f"{milliseconds // size}{unit}"
-        return f"{milliseconds}ms"
+        return _duration(seconds * self.scale)
 
     def seconds(self, seconds: float) -> str:
         """A number of seconds that an expression compares with."""
         return f"{seconds * self.scale:g}"
 
+    @property
+    def every(self) -> str:
+        """The interval as PromQL has it."""
+        return _duration(self.interval)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What thresholds are taken from, so that each stands in one place.
+
+    Attributes:
+        policy: `gates.yaml`.
+        leases: `rollout.lease_seconds`.
+        slos: `qos.policies`.
+    """
+
+    policy: Policy
+    leases: LeaseSeconds = field(default_factory=LeaseSeconds)
+    slos: Sequence[SloPolicy] = ()
+
+    def of(self, criterion: str) -> float:
+        """The limit of a criterion.
+
+        Raises:
+            ValueError: there is none of that name, or it has no limit.
+        """
+        found = self.policy.criteria.get(criterion)
+        if found is None or found.limit is None:
+            raise ValueError(
+                f"gates.yaml: no criterion {criterion!r} with a limit; alerts take it from there"
+            )
+        return found.limit
+
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """A recorded series."""
+    """A recorded series, with labels that it gets besides those of its expression."""
 
     name: str
     expression: str
+    labels: Mapping[str, str] = field(default_factory=dict)
 
-    def document(self, clock: Clock) -> dict[str, Any]:
+    def document(self) -> dict[str, Any]:
         """As a rule file has it."""
-        del clock
-        return {"record": self.name, "expr": self.expression}
+        rule: dict[str, Any] = {"record": self.name, "expr": self.expression}
+        return {**rule, "labels": dict(self.labels)} if self.labels else rule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +114,7 @@ class Alert:
         expression: true while it is the case.
         lasting: seconds that it must last before anybody hears of it.
         severity: whom it reaches.
+        labels: that tell it from another one of the same name.
         summary: in one line, with the labels that tell it apart.
         description: both numbers, and what follows from them.
         command: what to run next; capitals stand for what a person fills in.
@@ -85,18 +124,19 @@ class Alert:
     expression: str
     lasting: float = 0.0
     severity: Severity = Severity.PAGE
+    labels: Mapping[str, str] = field(default_factory=dict)
     summary: str
     description: str
     command: str = "phase5 status"
 
-    def document(self, clock: Clock, runbooks: str = "") -> dict[str, Any]:
+    def document(self, clock: Clock, runbooks: str) -> dict[str, Any]:
         """As a rule file has it; `runbooks` is what stands before the path of the page."""
         rule: dict[str, Any] = {"alert": self.name, "expr": self.expression}
         if self.lasting:
             rule["for"] = clock(self.lasting)
         return {
             **rule,
-            "labels": {"severity": self.severity.value},
+            "labels": {"severity": self.severity.value, **self.labels},
             "annotations": {
                 "summary": self.summary,
                 "description": self.description,
@@ -111,8 +151,7 @@ class Group:
     """Rules that are evaluated together, in their order."""
 
     name: str
-    interval: float  #: seconds
-    rules: Sequence[Recording | Alert] = field(default_factory=tuple)
+    rules: Sequence[Recording | Alert]
 
 
 def anchor(name: str) -> str:
@@ -123,3 +162,19 @@ def anchor(name: str) -> str:
 def joined(*parts: str) -> str:
     """The parts of an expression, all of which must hold."""
     return "\nand ".join(parts)
+
+
+def of_engines(metric: str, *matchers: str, **labels: str) -> str:
+    """A metric of the engines that are scraped; with further matchers, or labels that it has."""
+    equal = [f'{name}="{value}"' for name, value in {"job": ENGINES, **labels}.items()]
+    return f"{metric}{{{','.join([*equal, *matchers])}}}"
+
+
+def _duration(seconds: float) -> str:
+    milliseconds = round(1000 * seconds)
+    if milliseconds < 1:
+        raise ValueError(f"a window of {seconds:g} s; allowed: 1 ms or more")
+    for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000)):
+        if milliseconds % size == 0:
+            return f"{milliseconds // size}{unit}"
+    return f"{milliseconds}ms"
