@@ -24,8 +24,8 @@ from gates.monitoring.rules import (
 #: three days cost one series and not the counters of every engine.
 SHORTEST: Final = 5 * MINUTE
 
-#: Windows of the burn rates: each pair is a long one and, to end soon when it is over, a short one.
-WINDOWS: Final = (SHORTEST, 30 * MINUTE, HOUR, 2 * HOUR, 6 * HOUR, DAY, 3 * DAY)
+#: Longer windows of the burn rates; each long one has a short one, to end soon when it is over.
+WINDOWS: Final = (30 * MINUTE, HOUR, 2 * HOUR, 6 * HOUR, DAY, 3 * DAY)
 
 #: What the requirements' own metrics look back: as long as the engines' own do, and four scrapes.
 RECENT: Final = MINUTE
@@ -47,6 +47,13 @@ CRASHES: Final = f"phase5:crashes:increase{CRASH_MINUTES}m"
 MEMORY: Final = "phase5:private_bytes"
 
 _REQUESTS: Final = "phase5_requests_total"
+_ERRORS: Final = f"phase5:errors:rate{Clock()(SHORTEST)}"
+_ANSWERS: Final = f"phase5:answers:rate{Clock()(SHORTEST)}"
+_WHOLE: Final = f'{{flag="{ALL}"}}'
+_PARTS: Final = f'{{flag!="{ALL}"}}'
+
+#: A sum of rates: far under that of one answer, far over what rounding leaves of none.
+_NOBODY: Final = 0.001
 
 
 def recordings(clock: Clock) -> Iterator[Group]:
@@ -59,6 +66,11 @@ def recordings(clock: Clock) -> Iterator[Group]:
 def errors(window: float) -> str:
     """The name of the share of errors among the answers in a window."""
     return f"phase5:error_ratio:rate{Clock()(window)}"
+
+
+def without(window: float) -> str:
+    """The name of the same share among the answers that a flag had no hand in."""
+    return f"phase5:error_ratio_without:rate{Clock()(window)}"
 
 
 def answers(window: float) -> str:
@@ -95,23 +107,27 @@ def _windows(clock: Clock) -> Iterator[Recording]:
 
     A flag at canary can answer nothing but errors and move the whole by one per cent.
     """
-    bad, every = (f"phase5:{what}:rate{Clock()(SHORTEST)}" for what in ("errors", "answers"))
-    for name, outcomes in ((bad, _BAD), (every, _ANSWERED)):
+    for name, outcomes in ((_ERRORS, _BAD), (_ANSWERS, _ANSWERED)):
         for flag in (ALL, *FLAGS):
             arm = {} if flag == ALL else {flag: "on"}
             counted = of_engines(_REQUESTS, outcomes, **arm)
             rate = f"sum(rate({counted}[{clock(SHORTEST)}]))"
             yield Recording(name, rate, {"flag": flag})
+    yield Recording(errors(SHORTEST), f"{_ERRORS} / {_ANSWERS}")
     for window in WINDOWS:
         over = clock(window)
-        ratio = (
-            f"{bad} / {every}"
-            if window == SHORTEST
-            else f"sum_over_time({bad}[{over}]) / sum_over_time({every}[{over}])"
-        )
-        yield Recording(errors(window), ratio)
+
+        def total(name: str, over: str = over) -> str:
+            return f"sum_over_time({name}[{over}])"
+
+        yield Recording(errors(window), f"{total(_ERRORS)} / {total(_ANSWERS)}")
         # What was seen, not what a gap may have hidden: each evaluation stands for an interval.
-        yield Recording(answers(window), f"sum_over_time({every}[{over}]) * {clock.interval:g}")
+        yield Recording(answers(window), f"{total(_ANSWERS)} * {clock.interval:g}")
+        bad, every = (
+            f"{total(name + _WHOLE)} - ignoring (flag) group_right () {total(name + _PARTS)}"
+            for name in (_ERRORS, _ANSWERS)
+        )
+        yield Recording(without(window), f"({bad}) / ({every} > {_NOBODY})")
 
 
 def _looked_at(clock: Clock) -> Iterator[Recording]:

@@ -62,7 +62,7 @@ def _rollbacks(clock: Clock) -> Iterator[Alert]:
     braked = f"max by (flag, instance) ({of_engines('phase5_flag_braked')}) == 1"
     yield Alert(
         name="Phase5FlagBraked",
-        expression=f"{SHARE} and on (flag) ({braked})",
+        expression=f"{SHARE} > 0 and on (flag) ({braked})",
         lasting=MINUTE,
         summary="an engine brakes {{ $labels.flag }}, and others serve {{ $value }} %",
         description=(
@@ -166,7 +166,7 @@ def _stuck(stage: str, percentage: float, soak_hours: float, clock: Clock) -> Al
         labels={"stage": stage},
         summary=f"{{{{ $labels.flag }}}} has been at {stage} for twice its soak",
         description=(
-            f"{{{{ $value }}}} % for {SOAKS * soak_hours:g} hours; its soak is {soak_hours:g}. Minutes"
-            " do not count, or a gate holds, or nobody asks for the next stage."
+            f"{{{{ $value }}}} % for {SOAKS * soak_hours:g} hours; its soak is {soak_hours:g}."
+            " Minutes do not count, or a gate holds, or nobody asks for the next stage."
         ),
     )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from engine.qos_config import SloPolicy
-from gates.monitoring.recordings import ALL, answers, errors
+from gates.monitoring.recordings import ALL, answers, errors, without
 from gates.monitoring.rules import (
     DAY,
     HOUR,
@@ -53,6 +53,10 @@ BURNS: Final = (
     Burn(1, 3 * DAY, 6 * HOUR, Severity.TICKET),
 )
 
+#: A flag is named where its answers fail so many times as often as those without it: with less,
+#: most of the errors would stay without the flag.
+WORSE: Final = 2
+
 _NAMES: Final = {
     Severity.PAGE: "Phase5ErrorBudgetBurnsFast",
     Severity.TICKET: "Phase5ErrorBudgetBurnsSlowly",
@@ -91,7 +95,8 @@ def _burning(burn: Burn, limit: float) -> Alert:
             f"{errors(burn.long)} > {over:g}",
             f"{errors(burn.short)} > {over:g}",
             f"{answers(burn.long)} >= {fewest(over)}",
-        ),
+        )
+        + f"\nunless {errors(burn.long)} < {WORSE} * {without(burn.long)}",
         severity=burn.severity,
         labels={"window": window},
         summary=(
@@ -100,8 +105,8 @@ def _burning(burn: Burn, limit: float) -> Alert:
         ),
         description=(
             f"Over {100 * over:g} % for {window} and now is {burn.rate:g} times the limit of"
-            f" {100 * limit:g} %. With a flag: answers that it had a hand in. The guard takes a"
-            " flag back that is worse than control."
+            f" {100 * limit:g} %. A flag is named where answers fail {WORSE} times as often with it"
+            " as without; the guard takes back one that is to blame."
         ),
         command=_BACK if burn.severity is Severity.PAGE else "phase5 status",
     )
