@@ -111,7 +111,7 @@ def _setting(config: Path | None, hosts: Hosts, runbooks: str, scale: float) -> 
         GUARD_TARGET,
         Setting,
     )
-    from gates.monitoring.rules import Clock, Limits
+    from gates.monitoring.rules import INTERVAL, SHORTEST_INTERVAL, Clock, Limits
     from gates.policy import policy_beside
 
     path = config_in_use(config)
@@ -133,6 +133,6 @@ def _setting(config: Path | None, hosts: Hosts, runbooks: str, scale: float) -> 
         ca=rollout.ca,
         guards=hosts.guards or [GUARD_TARGET],
         alertmanagers=hosts.alertmanagers or [ALERTMANAGER_TARGET],
-        clock=Clock(scale),
+        clock=Clock(scale, max(INTERVAL * scale, SHORTEST_INTERVAL)),
         runbooks=runbooks,
     )

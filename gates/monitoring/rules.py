@@ -25,6 +25,9 @@ DAY: Final = 24 * HOUR
 #: most 16 s before each minute's edge.
 INTERVAL: Final = 15.0
 
+#: The same where windows are shortened: what a server manages beside other work.
+SHORTEST_INTERVAL: Final = 0.25
+
 
 class Severity(StrEnum):
     """Whom an alert reaches."""

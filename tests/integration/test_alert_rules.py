@@ -103,7 +103,7 @@ SERVICE = (
         name="a slow burn wakes nobody",
         differs={requests(ONE, "failed"): counter((1.2, LONG))},
         step=MINUTELY,
-        fires={3 * HOUR: {SLOW}},
+        fires={90: {SLOW}},
         spares=frozenset({FAST}),
     ),
     Scene(
