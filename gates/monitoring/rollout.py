@@ -54,7 +54,7 @@ def _rollbacks(clock: Clock) -> Iterator[Alert]:
         lasting=MINUTE,
         summary="{{ $value }} rollbacks are not everywhere yet",
         description=(
-            "For a minute; most are within two seconds. An engine may still serve the flag, or the"
+            "For 60 s; most are within 2 s. An engine may still serve the flag, or the"
             " store does not know of it."
         ),
         command="phase5 rollback --reason WHY",
@@ -129,7 +129,7 @@ def _unsound() -> Iterator[Alert]:
         ),
         lasting=MINUTE,  # a delivery may be under way
         summary="{{ $labels.instance }} serves {{ $labels.flag }} to {{ $value }} %, by hand",
-        description="More than the rollout brought: nobody judges it, and it cannot be promoted.",
+        description="{{ $value }} % is more than the rollout brought: nobody judges it, and it cannot be promoted.",
         command=_BACK,
     )
 
