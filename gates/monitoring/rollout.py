@@ -129,7 +129,10 @@ def _unsound() -> Iterator[Alert]:
         ),
         lasting=MINUTE,  # a delivery may be under way
         summary="{{ $labels.instance }} serves {{ $labels.flag }} to {{ $value }} %, by hand",
-        description="{{ $value }} % is more than the rollout brought: nobody judges it, and it cannot be promoted.",
+        description=(
+            "{{ $value }} % is more than the rollout brought: nobody judges it, and it cannot be"
+            " promoted."
+        ),
         command=_BACK,
     )
 
