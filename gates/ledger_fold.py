@@ -27,8 +27,8 @@ _FURTHEST_BLOCKS: Final = 12
 
 #: Two in one engine, or three in the fleet, within so many minutes are a crash class event.
 CRASH_MINUTES: Final = 10
-_CRASHES_OF_ONE: Final = 2
-_CRASHES_OF_ALL: Final = 3
+CRASHES_OF_ONE: Final = 2
+CRASHES_OF_ALL: Final = 3
 
 #: Busy keys that are remembered for each arm; one with a fifth of the traffic stays among them.
 _MOST_KEYS: Final = 64
@@ -135,7 +135,7 @@ class LedgerFold:
         for _, engine, n in self._crashes:
             of_one[engine] = of_one.get(engine, 0) + n
         most, every = max(of_one.values(), default=0), sum(of_one.values())
-        if not self.crash and (most >= _CRASHES_OF_ONE or every >= _CRASHES_OF_ALL):
+        if not self.crash and (most >= CRASHES_OF_ONE or every >= CRASHES_OF_ALL):
             self.crash = (
                 f"{most} unplanned restarts or stalls of one engine and {every} in all within "
                 f"{CRASH_MINUTES} minutes, at {clock(row.minute)}"

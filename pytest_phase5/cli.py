@@ -14,6 +14,7 @@ import typer
 from pytest_phase5 import (
     dashboard_commands,
     guard_commands,
+    monitoring_commands,
     report_commands,
     rollout_commands,
 )
@@ -348,6 +349,7 @@ rollout_commands.add_commands(app)
 guard_commands.add_commands(app)
 report_commands.add_commands(app)
 dashboard_commands.add_commands(app)
+monitoring_commands.add_commands(app)
 
 
 def main() -> None:

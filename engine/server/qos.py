@@ -159,11 +159,14 @@ class QosIntegration(Collector):
         yield CounterMetricFamily("phase5_qos_looks", "Looks at the SLOs", value=self._looks)
         values = GaugeMetricFamily("phase5_slo_value", "As last measured", labels=("slo",))
         active = GaugeMetricFamily("phase5_slo_violated", "1 while violated", labels=("slo",))
+        found = CounterMetricFamily("phase5_qos_violations", "SLO violations", labels=("slo",))
         last = {status.name: status for status in self._last}
         for name in self.monitor.violations_total:
             value = last[name].value if name in last else None
             values.add_metric((name,), nan if value is None else value)
             active.add_metric((name,), name in last and last[name].active)
+            found.add_metric((name,), self.monitor.violations_total[name])
         yield values
         yield active
+        yield found
         yield from self.executor.collect()

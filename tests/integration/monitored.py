@@ -18,9 +18,12 @@ _UNPACKED = Path(__file__).resolve().parents[2] / ".tools/prometheus/usr/bin"
 
 
 def program(name: str) -> str:
-    """`prometheus` or `promtool`; `./dev test` unpacks them."""
+    """`prometheus`, `promtool` or `amtool`; `./dev test` unpacks them."""
     found = shutil.which(name) or shutil.which(name, path=str(_UNPACKED))
-    assert found, f"{name} is missing: ./dev test unpacks it, or apt-get install prometheus"
+    assert found, (
+        f"{name} is missing: ./dev test unpacks it, as would"
+        " apt-get install prometheus prometheus-alertmanager"
+    )
     return found
 
 
@@ -50,20 +53,14 @@ def prometheus(
     *,
     options: Sequence[str] = (),
     base: str = "http",
+    config: Path | None = None,
     **client: Any,
 ) -> Iterator[str]:
     """A running server, which scrapes the targets every second. Its address.
 
-    `client` is how to ask it whether it is ready.
+    `config` is one that is there already; `client` is how to ask it whether it is ready.
     """
-    config = data.with_name(f"{data.name}.yml")
-    jobs = f"""
-scrape_configs:
-  - job_name: engines
-    static_configs: [{{targets: {list(targets)}}}]
-"""
-    interval = "global: {scrape_interval: 1s, scrape_timeout: 1s}"
-    config.write_text(interval + (jobs if targets else "\n"))
+    config = config or _written(data.with_name(f"{data.name}.yml"), targets)
     with socket.socket() as sock:
         sock.bind((HOST, 0))
         address = f"{HOST}:{sock.getsockname()[1]}"
@@ -81,6 +78,17 @@ scrape_configs:
     finally:
         process.terminate()
         process.wait(PATIENCE)
+
+
+def _written(config: Path, targets: Sequence[str]) -> Path:
+    jobs = f"""
+scrape_configs:
+  - job_name: engines
+    static_configs: [{{targets: {list(targets)}}}]
+"""
+    interval = "global: {scrape_interval: 1s, scrape_timeout: 1s}"
+    config.write_text(interval + (jobs if targets else "\n"))
+    return config
 
 
 def _ready(client: httpx.Client, url: str) -> bool:
