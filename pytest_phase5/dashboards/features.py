@@ -20,7 +20,9 @@ from pytest_phase5.dashboards.panels import (
 )
 from pytest_phase5.dashboards.promql import (
     CHOSEN,
+    HIT,
     REQUESTS,
+    WARM,
     increase,
     mean,
     numbered,
@@ -78,7 +80,7 @@ def _governor(policy: Policy) -> list[Panel]:
                 "max_limit, and goes to admission.limit where a block of control begins.",
                 span=12,
             ),
-            Query(of("pid_concurrency_limit"), "{{instance}} limit"),
+            Query(of("phase5_concurrency_limit"), "{{instance}} limit"),
             Query(of("phase5_streams_in_flight"), "{{instance}} in flight"),
         ),
         graph(
@@ -130,7 +132,6 @@ def _http2(policy: Policy) -> list[Panel]:
                 span=12,
             ),
             Query(total("phase5_connections_open", by=["protocol"]), "{{protocol}}"),
-            Query(total("http2_connections"), "http2_connections"),
         ),
         graph(
             About(
@@ -178,11 +179,14 @@ def _pipeline(policy: Policy) -> list[Panel]:
         graph(
             About(
                 title="Requests that found a beginning",
-                text="ttft_pipeline_hits, of the last minute. Dashed: what prefix_hit_rate "
+                text="As ttft_pipeline_hits of the fleet. Dashed: what prefix_hit_rate "
                 "demands. Lower: prompts have little in common, or the prefix store is too small.",
                 unit="percentunit",
             ),
-            Query(of("ttft_pipeline_hits"), "{{instance}}"),
+            Query(
+                f"{rate(WARM, HIT, by=['instance'])} / {rate(WARM, by=['instance'])}",
+                "{{instance}}",
+            ),
             line=limit(policy, "prefix_hit_rate"),
         ),
         graph(
@@ -217,7 +221,7 @@ def _pipeline(policy: Policy) -> list[Panel]:
                 text="Announced streams by what they found, and those that waited too long "
                 "(ttft_pipeline.warm_seconds).",
             ),
-            Query(rate("phase5_warm_streams_total", by=["found"]), "{{found}}"),
+            Query(rate(WARM, by=["found"]), "{{found}}"),
             Query(rate("phase5_runtime_warm_expired_total"), "expired"),
         ),
         graph(
@@ -258,7 +262,10 @@ def _qos(_: Policy) -> list[Panel]:
                 increase("phase5_remediations_total", by=["action", "outcome"]),
                 "{{action}} {{outcome}}",
             ),
-            Query(total("remediations_executed"), "executed since the start"),
+            Query(
+                total("phase5_remediations_total", 'outcome="executed"'),
+                "executed since the start",
+            ),
         ),
         graph(
             About(

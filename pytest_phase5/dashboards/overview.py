@@ -219,7 +219,7 @@ def _levels() -> list[Panel]:
                 "policies stand in runtime.yaml under qos.",
                 span=12,
             ),
-            Query(increase("qos_violations_total", by=["slo"]), "{{slo}}"),
+            Query(increase("phase5_qos_violations_total", by=["slo"]), "{{slo}}"),
         ),
         graph(
             About(

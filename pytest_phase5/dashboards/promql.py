@@ -19,6 +19,8 @@ TTFT: Final = "phase5_time_to_first_token_seconds"
 DURATION: Final = "phase5_request_duration_seconds"
 INTER_TOKEN: Final = "phase5_inter_token_seconds"  # noqa: S105 - a metric, not a password
 REQUESTS: Final = "phase5_requests_total"
+WARM: Final = "phase5_warm_streams_total"
+HIT: Final = 'found="hit"'
 EARLY: Final = "phase5_early_cancels_total"
 
 #: The two values of a flag's label, as they are called.

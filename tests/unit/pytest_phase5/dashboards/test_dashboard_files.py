@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from engine.core.flags import FLAGS
 from gates.criteria import WORST_FIRST
+from gates.monitoring.recordings import REQUIRED
 from gates.policy import load_policy
 from gates.stages import STAGES, UNMANAGED, Policy
 from pytest_phase5.cli import app
@@ -117,6 +118,13 @@ def test_queries_are_promql_on_what_can_be_chosen(name: str) -> None:
     assert chosen == {"datasource", "instance"}
     for query in asked(TEXTS[name]):
         assert metrics(filled(query.expr, VALUES)), query
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_no_query_is_about_what_the_scrape_configuration_drops(name: str) -> None:
+    """Recorded, the names of the requirements are a fleet's, and no engine can be chosen."""
+    for query in asked(TEXTS[name]):
+        assert not metrics(filled(query.expr, VALUES)) & set(REQUIRED), query
 
 
 @pytest.mark.parametrize("flag", FLAGS)
