@@ -119,7 +119,8 @@ class Project:
             path.write_text("def test_it_is_accepted(): pass\n", "utf-8")
         elif not _TESTS.search(text):
             return f"python -P '{path}'"
-        options = "-p phase5 -p no:cacheprovider --phase5-model=tiny"  # no other plugin: they start slowly
+        options = "-p phase5 -p no:cacheprovider --phase5-model=tiny"
+        # Other plugins of the environment take seconds to start, and belong to no page.
         return f"PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 python -m pytest --quiet {options} '{path}'"
 
     def _step(self, commands: str, exits: int) -> tuple[int, str]:

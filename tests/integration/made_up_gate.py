@@ -16,10 +16,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "unit" / "gates"))
 from gate_builders import attempts, healthy
 
 
-def judged(folder: Path, config: Path, status: Mapping[str, Any]) -> Path:
-    """A verdict into canary for the engine whose `/v1/status` is given: all is well."""
+def judged(folder: Path, config: Path, status: Mapping[str, Any], *flags: str) -> Path:
+    """A verdict into canary for the engine whose `/v1/status` is given: all is well.
+
+    Args:
+        folder: made here, with the evidence; `verdict.json` is put into it.
+        config: the runtime.yaml by which it is judged.
+        status: of the engine.
+        flags: that are judged; without any, all.
+    """
     folder.mkdir()
-    for row in attempts(healthy()):
+    for row in attempts(healthy(), **({"flags": flags} if flags else {})):
         append_attempt(folder / "attempts.jsonl", row)
     for measured in healthy():
         write_measurement(folder / "evidence", _of_this_engine(measured, status))
