@@ -16,12 +16,14 @@ from urllib.request import urlopen
 import httpx
 import psutil
 import pytest
-from doc_blocks import Block
+from doc_blocks import Block, blocks
+from doc_claims import with_parts
 from doc_project import Page, Project
 from made_up_gate import judged
 from receiver import Receiver, receiving
 from served import PATIENCE, Served, serving, until
 
+from gates.policy import load_policy
 from pytest_phase5.init import init
 
 FLAG = "ttft_pipeline"
@@ -218,6 +220,21 @@ def test_the_tutorial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert "every engine at 0 %" in project.run(page.next("phase5 rollback"))
         project.run(page.next("kill"))
         assert page.left == []
+
+
+def test_a_criterion_of_ones_own(tmp_path: Path) -> None:
+    """The entries, the hook and the tests of the page together, on engines of their own."""
+    page = "docs/phase5/how-to/own-criteria.md"
+    entries = [block.text for block in blocks("yaml") if block.page == page]
+    hook, tests, _ = (block.text for block in blocks("python") if block.page == page)
+    init(tmp_path)
+    (tmp_path / "config" / "gates.yaml").write_text(with_parts(*entries), "utf-8")
+    load_policy(tmp_path / "config" / "gates.yaml")
+    (tmp_path / "conftest.py").write_text(hook, "utf-8")
+    (tmp_path / "tests" / "test_ours.py").write_text(tests, "utf-8")
+    command = "python -m pytest --phase5-model=tiny tests/test_ours.py"
+    with Project(tmp_path, "host:1") as project:
+        assert "2 passed" in project.run(Block(page, 0, "bash", command))
 
 
 def free_port() -> int:
