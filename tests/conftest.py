@@ -6,8 +6,10 @@ from pathlib import Path
 
 from hypothesis import settings
 
-# Helpers of the tests of the documentation: importlib mode leaves sys.path alone.
+# Helpers of the tests of the documentation, and what makes its reference: importlib mode leaves
+# sys.path alone.
 sys.path.append(str(Path(__file__).parent / "documents"))
+sys.path.append(str(Path(__file__).parents[1] / "docs" / "hooks"))
 
 # A deadline for each example would be an assertion on wall-clock time.
 settings.register_profile("scaled", deadline=None)
