@@ -1,4 +1,4 @@
-"""The tutorial and the runbooks, step by step, each beside a real engine that it is about.
+"""The runbooks, step by step, each beside a real engine that it is about.
 
 What a page cannot be given, three minutes of gate, is replaced by a verdict about the same engine
 with numbers that are made up.
@@ -6,24 +6,20 @@ with numbers that are made up.
 
 import json
 import re
-import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
-import httpx
 import psutil
 import pytest
-from doc_blocks import Block, blocks
-from doc_claims import with_parts
+from doc_blocks import Block
 from doc_project import Page, Project
 from made_up_gate import judged
 from receiver import Receiver, receiving
 from served import PATIENCE, Served, serving, until
 
-from gates.policy import load_policy
 from pytest_phase5.init import init
 
 FLAG = "ttft_pipeline"
@@ -198,48 +194,3 @@ def test_the_incident_response(promoted: Site) -> None:
 
     psutil.Process(promoted.served.process.pid).kill()
     promoted.wait_until_told(f"engine {promoted.served.url} does not answer")
-
-
-def test_the_tutorial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From an empty folder to a rollback, with `tiny` in place of a real model."""
-    monkeypatch.setenv("PHASE5_COMMIT", "c0ffee")
-    address = f"127.0.0.1:{free_port()}"
-    (tmp_path / "clone").mkdir()
-    page, shop = Page("docs/phase5/tutorial.md"), tmp_path / "shop"
-    with Project(tmp_path / "clone", address) as project:
-        project.run(page.next("phase5 init"))
-        served = {"phase5 serve": f"phase5 serve --model tiny --port {address.partition(':')[2]}"}
-        project.run(page.next("phase5 serve"), served)
-        assert "x-phase5-flags: off" in project.run(page.next("curl"))
-        assert "1 passed" in project.run(page.next("def test_"))
-        status = httpx.get(f"http://{address}/v1/status", timeout=PATIENCE).json()
-        judged(shop / "phase5-report", shop / "config" / "runtime.yaml", status, FLAG)
-        project.run(page.next("phase5 gate verify"))
-        assert "canary" in project.run(page.next("phase5 promote"))
-        assert f"x-phase5-flags: {FLAG}" in project.run(page.next("curl"))
-        assert "every engine at 0 %" in project.run(page.next("phase5 rollback"))
-        project.run(page.next("kill"))
-        assert page.left == []
-
-
-def test_a_criterion_of_ones_own(tmp_path: Path) -> None:
-    """The entries, the hook and the tests of the page together, on engines of their own."""
-    page = "docs/phase5/how-to/own-criteria.md"
-    entries = [block.text for block in blocks("yaml") if block.page == page]
-    hook, tests, _ = (block.text for block in blocks("python") if block.page == page)
-    init(tmp_path)
-    (tmp_path / "config" / "gates.yaml").write_text(with_parts(*entries), "utf-8")
-    load_policy(tmp_path / "config" / "gates.yaml")
-    (tmp_path / "conftest.py").write_text(hook, "utf-8")
-    (tmp_path / "tests" / "test_ours.py").write_text(tests, "utf-8")
-    command = "python -m pytest --phase5-model=tiny tests/test_ours.py"
-    with Project(tmp_path, "host:1") as project:
-        assert "2 passed" in project.run(Block(page, 0, "bash", command))
-
-
-def free_port() -> int:
-    """One that nobody listens at; a moment later somebody might."""
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        port: int = listening.getsockname()[1]
-        return port
