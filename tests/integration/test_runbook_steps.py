@@ -1,4 +1,4 @@
-"""The tutorial and the runbooks, step by step, each beside a real engine that it is about.
+"""The runbooks, step by step, each beside a real engine that it is about.
 
 What a page cannot be given, three minutes of gate, is replaced by a verdict about the same engine
 with numbers that are made up.
