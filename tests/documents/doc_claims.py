@@ -55,18 +55,11 @@ def _runtime(text: str, folder: Path) -> None:
 
 
 def _gates(text: str, folder: Path) -> None:
-    path = folder / "gates.yaml"
-    path.write_text(with_parts(text), "utf-8")
-    load_policy(path)
-
-
-def with_parts(*parts: str) -> str:
-    """The shipped gates.yaml with parts of pages put in, key by key."""
+    """A part of gates.yaml is read as put into the shipped one, key by key."""
     whole = yaml.safe_load(packaged("gates.yaml").read_text("utf-8"))
-    for part in parts:
-        whole = _merged(whole, yaml.safe_load(part))
-    text: str = yaml.safe_dump(whole, sort_keys=False)
-    return text
+    path = folder / "gates.yaml"
+    path.write_text(yaml.safe_dump(_merged(whole, yaml.safe_load(text)), sort_keys=False), "utf-8")
+    load_policy(path)
 
 
 def _merged(whole: Any, part: Any) -> Any:
