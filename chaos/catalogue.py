@@ -82,14 +82,25 @@ _ALL: Final = (
             Expectation(check="restarts", arguments={"exactly": 0}),
         ),
         headroom_bytes=16 * 1024 * 1024,
-        config={"admission": {"limit": 4}},
+        # Few may wait: longer than a client's patience would be no memory's doing.
+        config={"admission": {"limit": 4, "queue": 16}},
         flags="ttft_pipeline",
     ),
     Experiment(
         name="remediation-storm",
-        title="five policies at once and a loop; one remedy, a name for the loop, and calm",
-        description="bursts of long answers violate every policy; calm lets the remedy be eased",
-        fault=Fault(kind="storm", arguments={"rate": 3, "tokens": 1200, "policies": 5}),
+        title="triggers of many clients at once and a loop; one remedy, its name, one brake, calm",
+        description="bursts violate every policy, calm eases the remedy; then a rush of rollbacks",
+        fault=Fault(
+            kind="storm",
+            arguments={
+                "clients": 3,
+                "rate": 1,
+                "tokens": 1200,
+                "policies": 5,
+                "rollbacks": 32,
+                "flag": "ttft_pipeline",
+            },
+        ),
         clients=(Clients(flow=Flow(name="steady", rate=10, tokens=4)),),
         short=Spans(before=2, hold=1, after=2.5),
         full=Spans(before=30, hold=30, after=30),
@@ -120,7 +131,7 @@ _ALL: Final = (
                 },
             }
         },
-        flags="qos_monitoring",
+        flags="ttft_pipeline+qos_monitoring",
     ),
     Experiment(
         name="runtime-stall",

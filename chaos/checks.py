@@ -7,6 +7,7 @@ from chaos.disk_checks import brake_holds_in_memory, store_stays_whole, verdict_
 from chaos.errors import ChaosError
 from chaos.guard_checks import guard_brakes_when_blind, guard_keeps_watch
 from chaos.objecting import Objection, Run, fail, unknown
+from chaos.observing import Look
 from chaos.record import HEALED, INJECTED, changes, whole
 from chaos.windows import ERRORS, shift
 from gates.evidence import Outcome
@@ -109,6 +110,7 @@ def storm_is_held(run: Run, actuator: str = "limit") -> Iterator[Objection]:
     jumps = [new - old for old, new in changes(executed)]
     if max(jumps, default=0) > 1:
         yield fail(f"{max(jumps):g} executions at one look, expected 1")
+    yield from _one_rollback(run.effect.values.get("rollback", {}), looks)
     if not refused.get("loop"):
         yield fail("no loop was named")
     if "remedies undo each other" not in record.log:
@@ -124,6 +126,22 @@ def storm_is_held(run: Run, actuator: str = "limit") -> Iterator[Objection]:
         yield fail(f"{again:g} executions behind the open breaker")
     if len(list(changes(limits))) > 1:
         yield fail(f"the limit went on oscillating: {limits[:1]} {list(changes(limits))}")
+
+
+def _one_rollback(rollback: Mapping[str, Any], looks: list[Look]) -> Iterator[Objection]:
+    """However many asked for it: every one got the same brake, and the flag fell once."""
+    if not rollback:
+        yield unknown("nobody knows what became of the rollbacks")
+        return
+    flag, asked, answered = (rollback[word] for word in ("flag", "open_at_once", "answered"))
+    if answered != asked:
+        yield fail(f"{answered} of {asked} rollbacks were answered well")
+    if len(rollback["brakes"]) != 1:
+        yield fail(f"{asked} rollbacks at once drew {len(rollback['brakes'])} brakes, expected 1")
+    shares = [float(look.status["flags"][flag]["effective"]) for look in looks]
+    fell = list(changes(shares))
+    if len(fell) != 1 or shares[-1]:
+        yield fail(f"{flag} did not fall to 0 % once, and stay there: {fell}")
 
 
 def others_unharmed(run: Run) -> Iterator[Objection]:

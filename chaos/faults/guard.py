@@ -212,6 +212,11 @@ class BlindGuard(_Severed):
             "the guard has written the rollback down",
         )
 
+    def _complaint(self) -> str:
+        """Since the guard began: the minute may turn while it is being cut off."""
+        self._from = 0
+        return super()._complaint()
+
     def _of_this(self, line: str) -> bool:
         return "the lease of " in line
 
