@@ -32,7 +32,10 @@ SHARE: Final = 50.0
 
 #: Seconds: shorter than most cuts, so that an engine whose lease is not renewed brakes itself
 #: within one; longer than the guard's slowest poll, two answers of ten seconds that never come.
-LEASE_SECONDS: Final = 30
+_LEASE_SECONDS: Final = 30
+
+#: Seconds that the engine gives itself until it hears of a guard: some baselines on a busy machine.
+FIRST_LEASE_SECONDS: Final = 600
 
 #: Minutes that are put into Prometheus's past: from before the flag entered its stage, and those
 #: over which crashes are counted.
@@ -193,7 +196,7 @@ class Guard:
         """
         self.folder.mkdir(parents=True)
         config = self.folder / "runtime.yaml"
-        state = standing(LEASE_SECONDS)
+        state = standing(_LEASE_SECONDS)
         state["rollout"] |= {"engines": [self.engine], "prometheus": self.source}
         config.write_text(json.dumps(state))
         closing = (int(time.time()) + _CLOSING_SECONDS) % 60

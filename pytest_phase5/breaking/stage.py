@@ -18,7 +18,13 @@ from chaos.stage import Subject
 from chaos.toxiproxy import Toxiproxy
 from engine.config import packaged
 from engine.runtime.blas import tools_folder
-from pytest_phase5.breaking.monitoring import LEASE_SECONDS, Guard, Place, prometheus, standing
+from pytest_phase5.breaking.monitoring import (
+    FIRST_LEASE_SECONDS,
+    Guard,
+    Place,
+    prometheus,
+    standing,
+)
 from pytest_phase5.breaking.traffic import Generators
 from pytest_phase5.engines import Engine
 from pytest_phase5.launching import OWN_COMMAND
@@ -87,7 +93,7 @@ class LocalStage:
 
     def managed(self, *, watched: bool) -> Mapping[str, Any]:
         """See `Stage.managed`."""
-        return standing(LEASE_SECONDS if watched else None)
+        return standing(FIRST_LEASE_SECONDS if watched else None)
 
     def prometheus(self, engine: Subject, target: str, watched: str) -> AbstractContextManager[str]:
         """See `Stage.prometheus`."""
