@@ -281,8 +281,9 @@ _ALL: Final = (
         clients=(_QUIET,),
         steady=_LONG_WINDOWS,
         short=Spans(before=2, hold=1, after=3.5),
-        # Two edges of minutes, up to 62 s for the second to close, and ten for no answer.
-        full=Spans(before=30, hold=195, after=30),
+        # The guard has read two edges of minutes itself before Prometheus goes, and while it is
+        # away a whole minute closes: two edges, up to 62 s, and ten for no answer.
+        full=Spans(before=130, hold=195, after=30),
         expects=(
             Expectation(check="guard_keeps_watch", arguments={"between": 195}),
             Expectation(check="errors_unchanged"),

@@ -30,14 +30,15 @@ class GuardProcess(Protocol):
 
     @property
     def url(self) -> str:
-        """Where it tells its metrics, once it was started."""
+        """Where it tells its metrics."""
 
     @property
     def log(self) -> str:
         """What it wrote."""
 
-    def start(self) -> int:
-        """Start it; after how many seconds it closes minutes, one of them soon."""
+    @property
+    def closing(self) -> int:
+        """After how many seconds it closes minutes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,8 +89,13 @@ class Stage(Protocol):
             watched: how old that is; see `chaos.experiment.Watched`.
         """
 
-    def guard(self, engine: Subject, source: str) -> AbstractContextManager[GuardProcess]:
-        """A guard of an engine, not started, which asks a Prometheus at a base URL."""
+    def guard(
+        self, engine: Subject, source: str, ahead: float
+    ) -> AbstractContextManager[GuardProcess]:
+        """A guard of an engine, which asks a Prometheus at a base URL.
+
+        So many seconds ahead lies the end of the baseline: soon after that it closes a minute.
+        """
 
     def toxiproxy(self) -> AbstractContextManager[Toxiproxy]:
         """A server."""

@@ -18,6 +18,9 @@ _GUARD_SECONDS: Final = 150.0
 
 _ANSWER_SECONDS: Final = 5.0
 
+#: A question that was on its way when all was cut is counted by then.
+_IN_FLIGHT_SECONDS: Final = 1.0
+
 #: What is asked through a cut is not waited for as long as by the guard.
 _UNHEARD_SECONDS: Final = 1.0
 
@@ -50,7 +53,6 @@ class _Severed:
 
     def inject(self) -> Mapping[str, Any]:
         """Let the guard judge on Prometheus and renew the lease, then cut both ways."""
-        closing = self._watched.guard.start()
         self._await(
             lambda: self._count(_RENEWALS) > 0 and self._count(_MINUTES, valid="yes") > 0,
             "the guard renews the lease on what Prometheus tells",
@@ -58,7 +60,9 @@ class _Severed:
         self._note("before")
         self._from = len(self._watched.guard.log)
         found = self._toxics.inject()
-        return {**found, "minutes_close_after_seconds": closing}
+        wait(_IN_FLIGHT_SECONDS)
+        self._seen["asked_at_cut"] = self._asked()
+        return {**found, "minutes_close_after_seconds": self._watched.guard.closing}
 
     def hold(self, seconds: float) -> None:
         """So long, and until the guard did what it does without Prometheus."""
@@ -85,7 +89,7 @@ class _Severed:
         proven = (
             (before.get("up"), before.get("query")) == (1, "answered")
             and (during.get("up"), during.get("query")) == (0, "unanswered")
-            and during.get("asked") == before.get("asked")
+            and during.get("asked") == self._seen.get("asked_at_cut")
         )
         why = f"before the cut {before}, behind it {during}"
         return Effect(values={**self._seen, **self._healed}, proven=proven, why=why)

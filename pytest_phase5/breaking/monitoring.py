@@ -41,7 +41,7 @@ FIRST_LEASE_SECONDS: Final = 600
 #: over which crashes are counted.
 _PAST_MINUTES: Final = 30
 
-#: Seconds from starting the guard to the next closing of a minute: it begins, reads, and renews.
+#: Seconds for a guard to begin, read, and renew, and for the cut, until a minute closes.
 _CLOSING_SECONDS: Final = 12
 _LEAST_CLOSING: Final = 3  #: scrapes are a second apart; see `--close-seconds`
 
@@ -173,13 +173,14 @@ def _past(text: str, target: str, last: int) -> str:
 
 @dataclass(slots=True)
 class Guard:
-    """The real guard on a store of its own, started when it is asked for. See `chaos.stage`."""
+    """The real guard on a store of its own. See `chaos.stage.GuardProcess`."""
 
     leash: Sequence[str]
     folder: Path
     engine: str  #: base URL, as the guard has it
     source: str  #: base URL of its Prometheus, as the guard has it
     url: str = ""
+    closing: int = 0
     _process: "subprocess.Popen[bytes] | None" = field(default=None, init=False)
 
     @property
@@ -188,8 +189,8 @@ class Guard:
         path = self.folder / "guard.log"
         return path.read_text("utf-8", "replace") if path.exists() else ""
 
-    def start(self) -> int:
-        """Start it, the next minute closing soon; after how many seconds minutes close.
+    def start(self, ahead: float) -> None:
+        """Start it; a minute closes soon after so many seconds.
 
         A minute may be judged some time after its end. How long is an option of the guard's, and
         set here so that a minute falls due while the fault lasts, whenever a run begins.
@@ -199,15 +200,14 @@ class Guard:
         state = standing(_LEASE_SECONDS)
         state["rollout"] |= {"engines": [self.engine], "prometheus": self.source}
         config.write_text(json.dumps(state))
-        closing = (int(time.time()) + _CLOSING_SECONDS) % 60
-        closing += 60 if closing < _LEAST_CLOSING else 0
+        closing = int(time.time() + ahead + _CLOSING_SECONDS) % 60
+        self.closing = closing + (60 if closing < _LEAST_CLOSING else 0)
         command = [
             *(sys.executable, "-P", "-m", "pytest_phase5.cli", "watch", "--config", str(config)),
-            *("--poll-seconds", "1", "--close-seconds", str(closing)),
+            *("--poll-seconds", "1", "--close-seconds", str(self.closing)),
         ]
         self._process = _start([*self.leash, *command], self.folder / "guard.log", pipe=True)
         self.url = self._ready(self._process)
-        return closing
 
     def stop(self) -> None:
         """End it, if it was started."""
