@@ -4,11 +4,15 @@ from collections.abc import Mapping
 from typing import Final
 
 from chaos.errors import ChaosError
-from chaos.experiment import Clients, Crowd, Expectation, Experiment, Fault, Spans
+from chaos.experiment import Clients, Crowd, Expectation, Experiment, Fault, Spans, Steady
 from gates.evidence import Flow
 
 #: Ordinary service: enough requests that a window of half a second is never empty.
 _STEADY: Final = Clients(flow=Flow(name="steady", rate=10, tokens=8))
+
+#: The same for experiments that mostly wait: their windows are longer.
+_QUIET: Final = Clients(flow=Flow(name="steady", rate=4, tokens=4))
+_LONG_WINDOWS: Final = Steady(window_seconds=1.0)
 
 #: A baseline of twenty requests; recovery needs three windows, of five that are watched.
 _SHORT: Final = Spans(before=2, hold=1, after=2.5)
@@ -21,6 +25,8 @@ _FIFTY: Final = Crowd(
 _FEW: Final = Crowd(
     clients=Clients(flow=Flow(name="streams", streams=8, tokens=1500, timeout=120)), at_token=20
 )
+
+_NO_SPACE: Final = {"system": "No space left on device"}
 
 _PROXIED: Final = Clients(flow=Flow(name="proxied", rate=10, tokens=8), way="proxied")
 
@@ -76,14 +82,25 @@ _ALL: Final = (
             Expectation(check="restarts", arguments={"exactly": 0}),
         ),
         headroom_bytes=16 * 1024 * 1024,
-        config={"admission": {"limit": 4}},
+        # Few may wait: longer than a client's patience would be no memory's doing.
+        config={"admission": {"limit": 4, "queue": 16}},
         flags="ttft_pipeline",
     ),
     Experiment(
         name="remediation-storm",
-        title="five policies at once and a loop; one remedy, a name for the loop, and calm",
-        description="bursts of long answers violate every policy; calm lets the remedy be eased",
-        fault=Fault(kind="storm", arguments={"rate": 3, "tokens": 1200, "policies": 5}),
+        title="triggers of many clients at once and a loop; one remedy, its name, one brake, calm",
+        description="bursts violate every policy, calm eases the remedy; then a rush of rollbacks",
+        fault=Fault(
+            kind="storm",
+            arguments={
+                "clients": 3,
+                "rate": 1,
+                "tokens": 1200,
+                "policies": 5,
+                "rollbacks": 32,
+                "flag": "ttft_pipeline",
+            },
+        ),
         clients=(Clients(flow=Flow(name="steady", rate=10, tokens=4)),),
         short=Spans(before=2, hold=1, after=2.5),
         full=Spans(before=30, hold=30, after=30),
@@ -114,7 +131,7 @@ _ALL: Final = (
                 },
             }
         },
-        flags="qos_monitoring",
+        flags="ttft_pipeline+qos_monitoring",
     ),
     Experiment(
         name="runtime-stall",
@@ -188,8 +205,29 @@ _ALL: Final = (
     ),
     Experiment(
         name="disk-full",
-        title="the disk is full; service goes on, and the last verdict stays whole",
-        description="no write into a file succeeds, of the front end and of a judge",
+        title="not a byte is free; verdict, store and brakes stay whole, and a rollback holds",
+        description="a disk of its own, full, below the engine's files, a store and a judge",
+        linux=True,
+        fault=Fault(kind="full_disk"),
+        clients=(_STEADY,),
+        short=_SHORT,
+        full=_FULL,
+        expects=(
+            Expectation(check="errors_unchanged"),
+            Expectation(check="answers_throughout"),
+            Expectation(check="restarts", arguments={"exactly": 0}),
+            Expectation(check="verdict_stays_whole", arguments=_NO_SPACE),
+            Expectation(check="store_stays_whole", arguments=_NO_SPACE),
+            Expectation(check="brake_holds_in_memory", arguments=_NO_SPACE),
+        ),
+        # What serves is the store's to say: half of the traffic of one flag.
+        flags="",
+        small_disk=True,
+    ),
+    Experiment(
+        name="disk-full-by-limit",
+        title="no file grows by a byte; service goes on, and the last verdict stays whole",
+        description="a limit on file sizes: the form of disk-full for whom no disk is given",
         linux=True,
         fault=Fault(kind="file_size"),
         clients=(_STEADY,),
@@ -198,7 +236,7 @@ _ALL: Final = (
         expects=(
             Expectation(check="errors_unchanged"),
             Expectation(check="answers_throughout"),
-            Expectation(check="verdict_stays_whole"),
+            Expectation(check="verdict_stays_whole", arguments={"system": "File too large"}),
         ),
     ),
     Experiment(
@@ -234,6 +272,44 @@ _ALL: Final = (
         ),
         # A configuration of its own: the brakes are kept beside it.
         config={"admission": {"limit": 50}},
+    ),
+    Experiment(
+        name="guard-loses-prometheus",
+        title="the guard's Prometheus is gone; it reads the engines, and takes nothing back",
+        description="Toxiproxy swallows questions and scrapes while a minute falls due",
+        fault=Fault(kind="lose_prometheus"),
+        clients=(_QUIET,),
+        steady=_LONG_WINDOWS,
+        short=Spans(before=2, hold=1, after=3.5),
+        # The guard has read two edges of minutes itself before Prometheus goes, and while it is
+        # away a whole minute closes: two edges, up to 62 s, and ten for no answer.
+        full=Spans(before=130, hold=195, after=30),
+        expects=(
+            Expectation(check="guard_keeps_watch", arguments={"between": 195}),
+            Expectation(check="errors_unchanged"),
+            Expectation(check="restarts", arguments={"exactly": 0}),
+        ),
+        # What serves is the store's to say: half of the traffic of one flag.
+        flags="",
+        watched="well",
+    ),
+    Experiment(
+        name="guard-goes-blind",
+        title="the guard sees nothing for too long; the engine brakes itself, and stays so",
+        description="what the guard knows grows too old while Prometheus hears and says nothing",
+        fault=Fault(kind="blind_guard"),
+        clients=(_QUIET,),
+        steady=_LONG_WINDOWS,
+        short=Spans(before=2, hold=0, after=3.5),
+        # What is known is too old some time after the beginning, however long a baseline takes.
+        full=Spans(before=2, hold=0, after=30),
+        expects=(
+            Expectation(check="guard_brakes_when_blind"),
+            Expectation(check="errors_unchanged"),
+            Expectation(check="restarts", arguments={"exactly": 0}),
+        ),
+        flags="",
+        watched="barely",
     ),
     Experiment(
         name="clock-jump",

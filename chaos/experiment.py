@@ -15,6 +15,10 @@ from gates.evidence import Flow
 #: Where a flow enters: straight at the engine, or through a proxy of its own.
 Way = Literal["direct", "proxied"]
 
+#: By a guard with a Prometheus, at a stage with a lease: what Prometheus tells of the engine is
+#: up to date, or as old as the guard takes it, and soon too old. Empty: nobody watches.
+Watched = Literal["", "well", "barely"]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clients:
@@ -101,6 +105,8 @@ class Experiment:
     linux: bool = False  #: its fault exists on no other system
     headroom_bytes: int | None = None  #: a runtime's budget: what it holds idle, and so much more
     compares: bool = False
+    watched: Watched = ""
+    small_disk: bool = False  #: the engine's files, and a store's, lie on a disk of their own
 
     @property
     def everyone(self) -> tuple[Clients, ...]:

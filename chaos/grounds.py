@@ -7,11 +7,11 @@ from typing import Any, Final
 
 from chaos.books import Books
 from chaos.errors import ChaosError
-from chaos.experiment import Clients, Experiment
+from chaos.experiment import Clients, Experiment, Spans
 from chaos.faults.clock import clock_environment
 from chaos.observing import Observer
 from chaos.serving import free_port
-from chaos.stage import Ground, Stage, Subject
+from chaos.stage import Ground, Stage, Subject, Watch
 from chaos.toxiproxy import Proxy, Toxiproxy
 
 #: Until an idle runtime that has served a request says what it holds.
@@ -19,7 +19,13 @@ _SAYS_SECONDS: Final = 10.0
 
 
 def prepare(
-    experiment: Experiment, stage: Stage, *, seed: int, books: Books, undo: ExitStack
+    experiment: Experiment,
+    stage: Stage,
+    *,
+    spans: Spans,
+    seed: int,
+    books: Books,
+    undo: ExitStack,
 ) -> Ground:
     """Everything that the faults and the clients of an experiment need.
 
@@ -28,7 +34,7 @@ def prepare(
     """
     proxied = [clients for clients in experiment.everyone if clients.way == "proxied"]
     server: Toxiproxy | None = None
-    if proxied or experiment.linked:
+    if proxied or experiment.linked or experiment.watched:
         server = books.enter(undo, "Toxiproxy", stage.toxiproxy())
     config, link = dict(experiment.config), None
     if server is not None and experiment.linked:
@@ -39,17 +45,52 @@ def prepare(
     if experiment.headroom_bytes is not None:
         budget = _idle_bytes(experiment, stage, seed) + experiment.headroom_bytes
         config = _merged(config, {"runtime": {"memory_bytes": budget}})
+    disk = books.enter(undo, "disk", stage.disk()) if experiment.small_disk else None
+    if experiment.watched or disk:
+        config = _merged(config, stage.managed(watched=bool(experiment.watched)))
     environment = clock_environment(stage.folder) if experiment.clock else {}
-    engine = books.enter(undo, "engine", stage.engine(experiment.flags, config, environment))
+    engine = books.enter(undo, "engine", stage.engine(experiment.flags, config, environment, disk))
     proxies: dict[str, Proxy] = {}
     for clients in proxied:
         if server is not None:
             name, upstream = clients.flow.name, base_of(engine, clients).rpartition("/")[2]
             proxies[name] = books.enter(undo, f"proxy {name}", server.proxy(name, upstream))
+    watched = None
+    if server is not None and experiment.watched:
+        watched = _watched(experiment, stage, engine, server, spans=spans, books=books, undo=undo)
     observer = undo.enter_context(_observing(engine))
     return Ground(
-        stage=stage, engine=engine, observer=observer, proxies=proxies, link=link, seed=seed
+        stage=stage,
+        engine=engine,
+        observer=observer,
+        proxies=proxies,
+        link=link,
+        watched=watched,
+        disk=disk,
+        seed=seed,
     )
+
+
+def _watched(
+    experiment: Experiment,
+    stage: Stage,
+    engine: Subject,
+    server: Toxiproxy,
+    *,
+    spans: Spans,
+    books: Books,
+    undo: ExitStack,
+) -> Watch:
+    """A Prometheus and a guard, each of which hears of its own through a proxy."""
+    host = engine.url.rpartition("/")[2]
+    scrapes = books.enter(undo, "proxy scrapes", server.proxy("scrapes", host))
+    prometheus = books.enter(
+        undo, "Prometheus", stage.prometheus(engine, scrapes.listen, experiment.watched)
+    )
+    upstream = prometheus.rpartition("/")[2]
+    queries = books.enter(undo, "proxy queries", server.proxy("queries", upstream))
+    guard = books.enter(undo, "guard", stage.guard(engine, queries.url(), spans.before))
+    return Watch(prometheus=prometheus, queries=queries, scrapes=scrapes, guard=guard)
 
 
 def base_of(engine: Subject, clients: Clients) -> str:

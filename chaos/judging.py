@@ -8,8 +8,9 @@ is pass.
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from chaos.checks import Run, Weight, objections
+from chaos.checks import objections
 from chaos.experiment import Clients, Experiment
+from chaos.objecting import Run, Weight
 from chaos.observing import Look
 from chaos.record import ENDED, HEALED, INJECTED, Effect, Record, whole
 from chaos.windows import ERRORS, recovered_at, unsteady

@@ -137,7 +137,14 @@ class _Run:
 
     def _carry_out(self, undo: ExitStack) -> None:
         self.say(f"engine with flags {self.experiment.flags}")
-        ground = prepare(self.experiment, self.stage, seed=self.seed, books=self.books, undo=undo)
+        ground = prepare(
+            self.experiment,
+            self.stage,
+            spans=self.spans,
+            seed=self.seed,
+            books=self.books,
+            undo=undo,
+        )
         self._engine = ground.engine
         undo.callback(self._look_back, ground)
         if not self._baseline(ground, undo):

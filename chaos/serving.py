@@ -42,7 +42,7 @@ def serving(binary: Path, leash: Sequence[str], log: Path) -> Iterator[Toxiproxy
     try:
         yield server
     finally:
-        _stop(process)
+        stop_leashed(process, "Toxiproxy")
 
 
 @contextmanager
@@ -92,9 +92,9 @@ def _start(
             if _answers(process, server):
                 return process, server
         except BaseException:
-            _stop(process)
+            stop_leashed(process, "Toxiproxy")
             raise
-        _stop(process)
+        stop_leashed(process, "Toxiproxy")
     raise ToxiproxyError(f"{binary} did not start: {_last_line(log)}")
 
 
@@ -111,7 +111,12 @@ def _answers(process: "subprocess.Popen[bytes]", server: Toxiproxy) -> bool:
     return False
 
 
-def _stop(process: "subprocess.Popen[bytes]") -> None:
+def stop_leashed(process: "subprocess.Popen[bytes]", name: str) -> None:
+    """End what runs on a leash, and wait for its end.
+
+    Raises:
+        FaultError: it had to be killed.
+    """
     if process.stdin is not None:
         process.stdin.close()  # the leash lets nothing live behind that
     process.terminate()
@@ -121,7 +126,7 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        raise FaultError(f"Toxiproxy still ran {_STOP_SECONDS:g} s after SIGTERM, killed") from None
+        raise FaultError(f"{name} still ran {_STOP_SECONDS:g} s after SIGTERM, killed") from None
 
 
 def _last_line(log: Path) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from engine.config import ConfigError, load_config, packaged
+from gates.durable import why
 from gates.evidence import VERDICT_FILE, EvidenceError
 from gates.exits import DONE, ERROR, USAGE, refuse
 from gates.folder import request_for
@@ -48,7 +49,7 @@ def judge_folder(folder: Path, *, config: Path | None = None, as_json: bool = Fa
         try:
             write_verdict(folder / VERDICT_FILE, verdict)
         except OSError as error:
-            message = f"{error.filename}: cannot be written: {error.strerror}"
+            message = f"{error.filename}: cannot be written: {why(error)}"
             return refuse(message, ERROR, as_json=as_json)
     _say(to_json(verdict).rstrip() if as_json else "\n".join(_lines(verdict)))
     return STATUS[verdict.verdict]

@@ -1,5 +1,6 @@
 """Files that are changed wholly or not at all, and stay changed when the power fails."""
 
+import errno
 import fcntl
 import os
 import socket
@@ -14,6 +15,16 @@ _PAUSE: Final = 0.01
 
 #: Whoever may read the folder may read a new file in it.
 _MODE: Final = 0o644
+
+
+#: What the system says where a file cannot grow: no space, no quota, or a limit on its size.
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+def why(error: OSError) -> str:
+    """Why a file could not be written, and what to do where its disk is full."""
+    reason = error.strerror or str(error)
+    return f"{reason}; make room there and try again" if error.errno in _NO_ROOM else reason
 
 
 class LockHeldError(RuntimeError):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from engine.config import ConfigError, parse_config
-from gates.durable import LockHeldError, append_to_file, locked, replace_file
+from gates.durable import LockHeldError, append_to_file, locked, replace_file, why
 from gates.history import HISTORY_FILE, History, Record
 from gates.stages import Event, Policy
 from gates.standing import Standing
@@ -67,7 +67,7 @@ class FileStore:
         try:
             replace_file(self._real, new.texts.config.encode())
         except OSError as error:
-            raise StoreError(f"{self._real}: cannot be written: {error.strerror}") from error
+            raise StoreError(f"{self._real}: cannot be written: {why(error)}") from error
         return replace(new.snapshot, unrecorded=unrecorded)
 
     def _append(self, line: str) -> str:
@@ -75,18 +75,19 @@ class FileStore:
         try:
             append_to_file(self._history, line.encode())
         except OSError as error:
-            return f"{self._history}: cannot be written: {error.strerror}"
+            return f"{self._history}: cannot be written: {why(error)}"
         return ""
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
+        lock = self._real.parent / LOCK_FILE
         try:
-            with locked(self._real.parent / LOCK_FILE, self._lock_seconds):
+            with locked(lock, self._lock_seconds):
                 yield
         except LockHeldError as error:
             raise LockedError(str(error)) from error
         except OSError as error:
-            raise StoreError(f"{error.filename}: cannot be locked: {error.strerror}") from error
+            raise StoreError(f"{lock}: cannot be locked: {why(error)}") from error
 
     def _texts(self) -> Texts:
         """Configuration and history of one moment: writers change the history first."""

@@ -81,6 +81,15 @@ def read(path: Path) -> Ledger:
     return parse(text, path.name)
 
 
+def begun(path: Path) -> bool:
+    """Whether a file is there and has its first line; whoever began it may have got no further."""
+    try:
+        with path.open("rb") as file:
+            return file.readline().endswith(b"\n")
+    except FileNotFoundError:
+        return False
+
+
 def mend(text: str) -> str:
     """A file's text up to its last whole line: what the next writer continues."""
     return text[: text.rfind("\n") + 1]

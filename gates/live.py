@@ -15,7 +15,7 @@ from engine.core.flags import ADAPTIVE_GOVERNOR
 from gates.closing import closed, crashes_since
 from gates.evidence import EvidenceError
 from gates.exposition import Scrape
-from gates.ledger import Header, Row, Unit, is_closed
+from gates.ledger import Header, Row, Unit, is_closed, minute_of
 from gates.ledger_fold import CRASH_MINUTES, clock
 from gates.readings import Asked, Seen, seen
 from gates.told import DoubtError, Told
@@ -98,30 +98,38 @@ def best_rows(
 ) -> Iterator[Row]:
     """As `rows_between`, each row from the first source that has a valid one for its minute.
 
-    Where none has, the row is invalid and has the reason of each. A source that has just begun
-    to fail may yet tell of its minutes, and so long nothing is written about them.
+    Where none has, the row is invalid and has the reason of each. Nothing is written about a
+    minute that some source may yet tell of: one that has just begun to fail, or that answers and
+    has not closed the minute, as engines that are polled close theirs after a Prometheus does.
 
     Raises:
         SourceError: no source has a minute, and one that fails may yet tell of it.
     """
-    answers: list[tuple[str, dict[int, Row]]] = []
+    answers: list[tuple[Source, dict[int, Row]]] = []
     failures: list[SourceError] = []
     for source in sources:
         try:
             rows = rows_between(source, header, first, last, engines=engines)
-            answers.append((source.name, {row.minute: row for row in rows}))
+            answers.append((source, {row.minute: row for row in rows}))
         except SourceError as error:
             failures.append(error)
     hoped = next((error for error in failures if not error.lasting), None)
     closed_minutes = answers[0][1] if answers else {}
-    if failures and not answers:
+    if failures and not closed_minutes and (hoped or not answers):
         raise hoped or failures[0]
     for minute in sorted(closed_minutes):
-        rows_of = [(name, rows[minute]) for name, rows in answers if minute in rows]
+        rows_of = [(source.name, rows[minute]) for source, rows in answers if minute in rows]
         valid = next((row for _, row in rows_of if not row.invalid), None)
         if valid is None and hoped:
             raise hoped
+        if valid is None and any(_begun(s, minute) for s, rows in answers if minute not in rows):
+            return
         yield valid or _none_valid(rows_of, failures)
+
+
+def _begun(source: Source, minute: int) -> bool:
+    """Whether a source has come so far; one that nobody asks any more never tells of it."""
+    return minute_of(source.now()) >= minute
 
 
 def header_for(edge: Edge, *, flag: str, epoch: int, stage: str, share: float) -> Header:

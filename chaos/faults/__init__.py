@@ -7,7 +7,9 @@ from chaos.errors import ChaosError
 from chaos.experiment import Fault
 from chaos.faults.base import Breakage
 from chaos.faults.clock import WallClock
-from chaos.faults.limits import Descriptors, FileSize
+from chaos.faults.disk import FileSize, FullDisk
+from chaos.faults.guard import BlindGuard, LosePrometheus
+from chaos.faults.limits import Descriptors
 from chaos.faults.network import Cut, Delay, Partition, Throttle
 from chaos.faults.pressure import Memory
 from chaos.faults.processes import Kill, Stop
@@ -18,12 +20,15 @@ from chaos.stage import Ground
 __all__ = ["KINDS", "Breakage", "make_fault"]
 
 KINDS: Final[Mapping[str, Callable[..., Breakage]]] = {
+    "blind_guard": BlindGuard,
     "clock": WallClock,
     "cut": Cut,
     "delay": Delay,
     "descriptors": Descriptors,
     "file_size": FileSize,
+    "full_disk": FullDisk,
     "kill": Kill,
+    "lose_prometheus": LosePrometheus,
     "memory": Memory,
     "partition": Partition,
     "rollback_amid_kill": RollbackAmidKill,

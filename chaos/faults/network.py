@@ -123,16 +123,23 @@ class Throttle(_Toxics):
         return Effect(values=values, proven=not short, why="; ".join(short))
 
 
+#: Everything is swallowed, both ways, and nobody is told. 0 is Toxiproxy's word for: for ever.
+_SILENCE: Final = tuple(
+    Toxic(type="timeout", attributes={"timeout": 0}, stream=stream)
+    for stream in ("upstream", "downstream")
+)
+
+
+def cut_off(proxies: Sequence[Proxy]) -> _Toxics:
+    """Nothing passes any of these proxies, either way."""
+    return _Toxics(proxies, _SILENCE)
+
+
 class Partition(_Toxics):
     """Nothing passes between front end and runtime, and nobody is told."""
 
     def __init__(self, ground: Ground) -> None:
-        silence = {"timeout": 0}  # Toxiproxy's word for: for ever
-        both = [
-            Toxic(type="timeout", attributes=silence, stream=stream)
-            for stream in ("upstream", "downstream")
-        ]
-        super().__init__([ground.link] if ground.link else [], both)
+        super().__init__([ground.link] if ground.link else [], _SILENCE)
         self._observer = ground.observer
         self._pids: tuple[int, ...] = ()
 

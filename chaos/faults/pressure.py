@@ -16,6 +16,10 @@ _SHOWS_SECONDS: Final = 30.0
 _LONGEST_SECONDS: Final = 600.0
 
 
+#: Clients that give up sooner on a busy machine would look like ones that were cut.
+_PATIENCE_SECONDS: Final = 120.0
+
+
 class Memory:
     """Requests of many words at a rate: each holds much until it ends.
 
@@ -29,7 +33,9 @@ class Memory:
         self, ground: Ground, rate: float, words: int, tokens: int, until: str = "shrink"
     ) -> None:
         self._ground = ground
-        self._flow = Flow(name="pressure", rate=rate, words=words, tokens=tokens)
+        self._flow = Flow(
+            name="pressure", rate=rate, words=words, tokens=tokens, timeout=_PATIENCE_SECONDS
+        )
         self._until = until
         self._running: Running | None = None
         self.requested: Mapping[str, Any] = {"rate": rate, "words": words, "tokens": tokens}

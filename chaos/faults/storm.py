@@ -1,9 +1,11 @@
-"""A storm of remedies: many policies violated at once, again and again, for one actuator."""
+"""A storm of remedies: many triggers at once, again and again, for one actuator and one brake."""
 
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any, Final
 
 from chaos.errors import FaultError
+from chaos.faults.at_once import ask_at_once
 from chaos.faults.base import wait
 from chaos.observing import Look
 from chaos.record import Effect, Record
@@ -21,22 +23,39 @@ _REFUSED: Final = "phase5_remediations_refused_total"
 
 
 class Storm:
-    """Bursts of requests that violate all policies of the experiment, with calm in between.
+    """Bursts of several clients that violate all policies at once, with calm in between.
 
     A remedy is in force after the first burst and eased in the calm; the next burst asks for
-    it again, and so it goes to and fro until the engine calls that a loop.
+    it again, and so it goes to and fro until the engine calls that a loop. Then so many clients
+    as `rollbacks` ask for the same rollback, all of them before any has an answer.
     """
 
-    def __init__(self, ground: Ground, rate: float, tokens: int, policies: int) -> None:
+    def __init__(
+        self,
+        ground: Ground,
+        *,
+        clients: int,
+        rate: float,
+        tokens: int,
+        policies: int,
+        rollbacks: int,
+        flag: str,
+    ) -> None:
         self._ground = ground
-        self._flow = Flow(name="burst", rate=rate, tokens=tokens)
+        self._flows = [
+            Flow(name=f"burst-{number}", rate=rate, tokens=tokens) for number in range(clients)
+        ]
         self._policies = policies
-        self._running: Running | None = None
+        self._running: list[Running] = []
         self._seed = ground.seed + 100
+        self._rollbacks, self._flag = rollbacks, flag
+        self._rolled: Mapping[str, Any] = {}
         self.requested: Mapping[str, Any] = {
+            "clients": clients,
             "rate": rate,
             "tokens": tokens,
             "policies": policies,
+            "rollbacks": rollbacks,
         }
 
     def inject(self) -> Mapping[str, Any]:
@@ -66,6 +85,7 @@ class Storm:
             )
             if refused.total(_REFUSED, reason="loop"):
                 break
+        self._roll_back()
         wait(seconds)
 
     def heal(self) -> Mapping[str, Any]:
@@ -84,9 +104,30 @@ class Storm:
             "violated_at_once": max(at_once, default=0),
             "executed": record.growth(_EXECUTED),
             "refused": refused,
+            "rollback": self._rolled,
         }
-        proven = max(at_once, default=0) >= self._policies
-        return Effect(values=values, proven=proven, why="the policies were never violated at once")
+        why = []
+        if max(at_once, default=0) < self._policies:
+            why.append("the policies were never violated at once")
+        if self._rolled.get("open_at_once") != self._rollbacks:
+            why.append(f"rollbacks were not asked for at once: {self._rolled}")
+        return Effect(values=values, proven=not why, why="; ".join(why))
+
+    def _roll_back(self) -> None:
+        body = {"flags": [self._flag], "cause": "drill", "reason": "a storm of rollbacks"}
+        url = f"{self._ground.engine.url}/admin/rollback"
+        answers = ask_at_once(url, body, self._rollbacks)
+        brakes = [answer.body.get("brakes", {}).get(self._flag) for answer in answers]
+        self._first(
+            lambda look: not look.error and look.status["flags"][self._flag]["effective"] == 0,
+            "the flag is at 0 %",
+        )
+        self._rolled = {
+            "flag": self._flag,
+            "open_at_once": len(answers),
+            "answered": sum(answer.status == HTTPStatus.OK for answer in answers),
+            "brakes": sorted(set(map(str, brakes))),
+        }
 
     def _first(self, wanted: Any, what: str) -> Look:
         return self._ground.observer.first(wanted, _STEP_SECONDS, what)
@@ -97,19 +138,22 @@ class Storm:
 
     def _begin(self) -> None:
         engine = self._ground.engine
-        self._seed += 1
-        self._running = self._ground.stage.traffic.start(
-            self._flow,
-            url=engine.url,
-            model=engine.model,
-            seconds=_LONGEST_SECONDS,
-            seed=self._seed,
-        )
+        for flow in self._flows:
+            self._seed += 1
+            running = self._ground.stage.traffic.start(
+                flow,
+                url=engine.url,
+                model=engine.model,
+                seconds=_LONGEST_SECONDS,
+                seed=self._seed,
+            )
+            self._running.append(running)
 
     def _end(self) -> None:
-        running, self._running = self._running, None
-        if running is not None and not running.stop().samples:
-            raise FaultError("a burst sent nothing")
+        running, self._running = self._running, []
+        brought = [each.stop() for each in running]
+        if not all(each.samples for each in brought):
+            raise FaultError("a client of a burst sent nothing")
 
 
 def _violations(look: Look) -> tuple[str, ...]:

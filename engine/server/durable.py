@@ -1,5 +1,6 @@
 """Files that are there after a crash: written, synced, and their folder with them."""
 
+import errno
 import fcntl
 import os
 from pathlib import Path
@@ -7,6 +8,9 @@ from typing import Final
 
 #: Apple's fsync leaves the data in the drive's cache; this one does not.
 _FULL_SYNC: Final[int | None] = getattr(fcntl, "F_FULLFSYNC", None)
+
+#: What the system says where a file cannot grow: no space, no quota, or a limit on its size.
+NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 def write_new(path: Path, data: bytes) -> None:

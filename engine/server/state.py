@@ -41,7 +41,9 @@ class StateError(Exception):
     @classmethod
     def at(cls, where: Path, error: OSError) -> Self:
         """Something could not be read or written."""
-        return cls(f"{where}: {error.strerror or error}")
+        # It is tried again until it works: see `remembering`.
+        full = "; make room there" if error.errno in durable.NO_ROOM else ""
+        return cls(f"{where}: {error.strerror or error}{full}")
 
 
 class EngineState(Protocol):

@@ -13,7 +13,7 @@ from typing import Final
 
 from gates.guarding.sight import Sight
 from gates.ledger import CLOSED_AFTER, Header, LedgerError, Row, minute_of
-from gates.ledger_file import LEDGER_FOLDER, appendable, name_of, read
+from gates.ledger_file import LEDGER_FOLDER, appendable, begun, name_of, read
 from gates.ledger_writer import LedgerWriter
 from gates.live import SourceError
 from gates.live_fold import LiveFold
@@ -146,7 +146,7 @@ class Ledgers:
     def _open(self, flag: str, standing: Standing, header_of: HeaderOf, now: datetime) -> None:
         path = self.folder / LEDGER_FOLDER / name_of(flag, standing.epoch)
         try:
-            known = read(path) if path.exists() else None
+            known = read(path) if begun(path) else None
             header = known.header if known else header_of(flag, standing)
             if header.stage != standing.stage:
                 raise LedgerError(f"{path}: of stage {header.stage}, not {standing.stage}")

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import yaml
 
+from chaos.disk import Disk, mounted
 from chaos.errors import ChaosError
 from chaos.installing import require_server
 from chaos.serving import URL_VARIABLE, borrowed, serving
@@ -17,6 +18,13 @@ from chaos.stage import Subject
 from chaos.toxiproxy import Toxiproxy
 from engine.config import packaged
 from engine.runtime.blas import tools_folder
+from pytest_phase5.breaking.monitoring import (
+    FIRST_LEASE_SECONDS,
+    Guard,
+    Place,
+    prometheus,
+    standing,
+)
 from pytest_phase5.breaking.traffic import Generators
 from pytest_phase5.engines import Engine
 from pytest_phase5.launching import OWN_COMMAND
@@ -51,7 +59,11 @@ class LocalStage:
 
     @contextmanager
     def engine(
-        self, flags: str, config: Mapping[str, Any], environment: Mapping[str, str]
+        self,
+        flags: str,
+        config: Mapping[str, Any],
+        environment: Mapping[str, str],
+        disk: Disk | None = None,
     ) -> Iterator[Subject]:
         """See `Stage.engine`."""
         now = self.engine_now
@@ -65,15 +77,38 @@ class LocalStage:
                 "--engine-url"
             )
         number = len(self.started)
-        file = self._write(number, config)
+        place = disk.outside if disk else self.folder
+        file = self._write(place / f"engine-{number}.yaml", config)
         variables = [f"{name}={value}" for name, value in environment.items()]
         command = ("env", *variables, *self.command) if variables else self.command
+        seen = file
+        if disk is not None and file is not None:
+            command, seen = (*disk.enter, *command), disk.inside / file.name
         log = self.folder / f"engine-{number}.log"
         with started_engine(
-            flags, model=self.model, config=file, log=log, command=command
+            flags, model=self.model, config=seen, log=log, command=command
         ) as engine:
             self.started.append(engine)
             yield _subject(engine, file)
+
+    def managed(self, *, watched: bool) -> Mapping[str, Any]:
+        """See `Stage.managed`."""
+        return standing(FIRST_LEASE_SECONDS if watched else None)
+
+    def prometheus(self, engine: Subject, target: str, watched: str) -> AbstractContextManager[str]:
+        """See `Stage.prometheus`."""
+        place = Place(LEASH, tools_folder(os.environ), self.folder / "prometheus")
+        return prometheus(place, engine.url, target, barely=watched == "barely")
+
+    @contextmanager
+    def guard(self, engine: Subject, source: str, ahead: float) -> Iterator[Guard]:
+        """See `Stage.guard`."""
+        guard = Guard(LEASH, self.folder / "guard", engine.url, source)
+        try:
+            guard.start(ahead)
+            yield guard
+        finally:
+            guard.stop()
 
     def toxiproxy(self) -> AbstractContextManager[Toxiproxy]:
         """See `Stage.toxiproxy`."""
@@ -83,17 +118,24 @@ class LocalStage:
         binary = require_server(tools_folder(os.environ))
         return serving(binary, LEASH, self.folder / "toxiproxy.log")
 
-    def judge(self, folder: Path) -> Sequence[str]:
-        """See `Stage.judge`."""
-        return (*_PHASE5, "gate", "judge", str(folder))
+    def disk(self) -> AbstractContextManager[Disk]:
+        """See `Stage.disk`."""
+        return mounted(self.folder / "disk", LEASH)
 
-    def _write(self, number: int, over: Mapping[str, Any]) -> Path | None:
+    def phase5(self, *arguments: str) -> Sequence[str]:
+        """See `Stage.phase5`."""
+        return (*_PHASE5, *arguments)
+
+    def storing(self) -> Sequence[str]:
+        """See `Stage.storing`."""
+        return (sys.executable, "-P", "-m", "pytest_phase5.breaking.storing")
+
+    def _write(self, file: Path, over: Mapping[str, Any]) -> Path | None:
         """The configuration of an engine: the one in use with some of it laid over."""
         if not over:
             return self.config
         base = self.config or packaged("runtime.yaml")
         document = yaml.safe_load(base.read_text(encoding="utf-8")) or {}
-        file = self.folder / f"engine-{number}.yaml"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(yaml.safe_dump(_laid_over(document, over)), encoding="utf-8")
         return file

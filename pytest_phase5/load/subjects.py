@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from pytest_phase5.engines import Engine, identify, served_flags
@@ -31,12 +32,14 @@ def started_engine(
     )
     with stopping(lambda: process.stop(process.ready["ready"])):
         url = process.ready["ready"]
-        identity, second = identify(url, spec, started_here=True)
+        # Without a flag set the configuration says what serves, in shares that are no set.
+        known = spec if flags else EngineSpec(served_flags(url), model)
+        identity, second = identify(url, known, started_here=True)
         yield Engine(
             url=url,
             h2_url=process.ready.get("ready-h2") or second or None,
-            flag_set=flags,
-            identity=identity,
+            flag_set=flags or "off",
+            identity=identity if flags else replace(identity, flag_set="off"),
             pid=process.pid,
             log=log,
         )

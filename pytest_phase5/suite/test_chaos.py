@@ -34,6 +34,7 @@ def test_a_slow_network_costs_time_and_nothing_else(mlx_engine: Engine, faults: 
         for name in (
             *("memory-pressure", "remediation-storm", "runtime-stall", "reset-peer"),
             *("slow-client", "bandwidth", "partition", "disk-full"),
+            *("guard-loses-prometheus", "guard-goes-blind"),
             *("descriptor-exhaustion", "clock-jump", "rollback-during-chaos"),
         )
     ],

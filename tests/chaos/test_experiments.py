@@ -3,6 +3,8 @@
 import json
 import sys
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,21 @@ import pytest
 from chaos.catalogue import EXPERIMENTS
 from chaos.journal import Account, document, gate_journal, write
 from chaos.runner import run
+from engine.config import load_config, packaged
+from engine.core.flags import FLAGS
+from gates.criteria import Outcome
 from gates.evidence import ChaosVerdict
+from gates.folder import subject_of
+from gates.judge import Evidence, Request, judged_alone
+from gates.policy import load_policy
+from gates.reader import read_folder
 from gates.recovery import _doubt
+from gates.stages import Transition
+from pytest_phase5.breaking.proof import criteria_of, identity, write_proof
 from pytest_phase5.breaking.stage import LocalStage
+from pytest_phase5.recording import machine
+
+POLICY = load_policy()
 
 #: Those whose fault exists here.
 HERE = [n for n, each in EXPERIMENTS.items() if sys.platform == "linux" or not each.linux]
@@ -29,24 +43,54 @@ def accounts(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
     def carry_out(name: str, turn: str = "first") -> Account:
         place = folder / f"{name}-{turn}"
-        account = run(EXPERIMENTS[name], LocalStage(folder=place, model="tiny"), compare=True)
+        stage = LocalStage(folder=place, model="tiny")
+        account = run(EXPERIMENTS[name], stage, compare=True)
         write(place, account)
         # Beside two others a fault may find too few streams to hit. That shows nothing of the
         # engine, so it is asked again, once; whatever else came out stays.
         if account.verdict is ChaosVerdict.INVALID and turn == "first":
             return carry_out(name, "second")
+        if stage.started:
+            write_proof(
+                folder,
+                account,
+                engine=identity(stage.started[0], None),
+                criteria=criteria_of(name, POLICY.criteria.values()),
+                machine=machine(),
+            )
         return account
 
     slow_first = sorted(HERE, key=lambda name: name not in SLOW)
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    with ThreadPoolExecutor(AT_ONCE) as pool, ThreadPoolExecutor(len(IDLE)) as aside:
         asked: dict[str, Future[Account]] = {
-            name: pool.submit(carry_out, name) for name in slow_first
+            name: (aside if name in IDLE else pool).submit(carry_out, name) for name in slow_first
         }
         yield asked
 
 
+@pytest.fixture(scope="module")
+def evidence(
+    accounts: dict[str, Future[Account]], tmp_path_factory: pytest.TempPathFactory
+) -> Evidence:
+    """What a gate is given of all of them, read back from the files."""
+    for account in accounts.values():
+        account.result()
+    (folder,) = tmp_path_factory.getbasetemp().glob("experiments*")
+    return read_folder(folder)
+
+
 #: Half a minute each, on a machine that does nothing else.
-SLOW = ("memory-pressure", "remediation-storm", "partition", "runtime-kill", "runtime-stall")
+SLOW = (
+    "disk-full",
+    "memory-pressure",
+    "remediation-storm",
+    "partition",
+    "runtime-kill",
+    "runtime-stall",
+)
+
+#: Minutes have to go by, two of them at most, in which next to nothing is computed.
+IDLE = ("guard-goes-blind", "guard-loses-prometheus")
 
 
 @pytest.mark.parametrize("name", HERE)
@@ -95,3 +139,74 @@ def test_a_journal_is_a_file_that_says_it_all(
     path = write(tmp_path, accounts["reset-peer"].result())
     assert json.loads(path.read_text())["streams"]["errors_charged_to_the_fault"] > 0
     assert json.loads((tmp_path / "chaostoolkit.json").read_text())["status"] == "completed"
+
+
+def test_a_rush_of_rollbacks_is_one_and_a_rush_of_triggers_one_remedy(
+    accounts: dict[str, Future[Account]],
+) -> None:
+    account = accounts["remediation-storm"].result()
+    rollback = account.effect.values["rollback"]
+    assert rollback["open_at_once"] == rollback["answered"] == 32
+    assert len(rollback["brakes"]) == 1
+    assert account.effect.values["refused"]["owned"] > 0
+    assert account.effect.values["refused"]["loop"] > 0
+
+
+def test_a_full_disk_is_a_file_system_of_its_own_without_a_free_byte(
+    accounts: dict[str, Future[Account]],
+) -> None:
+    account = accounts["disk-full"].result()
+    assert account.read_back["file_system"] == "tmpfs"
+    assert (account.read_back["free"], account.read_back["a_write"]) == (0, "ENOSPC")
+
+
+#: What the door out of early asks of the experiments.
+ASKED = POLICY.criteria["chaos_resilience"]
+
+
+def judged(evidence: Evidence) -> tuple[Outcome, str]:
+    """The criterion as that door judges it, for all flags."""
+    subject = subject_of(evidence.measurements, load_config(packaged("runtime.yaml")), FLAGS, "")
+    request = Request(
+        stage="early",
+        transitions=dict.fromkeys(FLAGS, Transition("early", "mid")),
+        now=datetime.now(UTC),
+        subject=subject,
+        environment={"machine": machine()},
+    )
+    found = judged_alone(POLICY, evidence, request, ASKED.id)
+    return found.outcome, found.reason
+
+
+def changed(evidence: Evidence, name: str, **changes: Any) -> Evidence:
+    """With the journal of one experiment changed."""
+    measurements = [
+        replace(m, journals=tuple(replace(j, **changes) for j in m.journals))
+        if name in {j.experiment for j in m.journals}
+        else m
+        for m in evidence.measurements
+    ]
+    return replace(evidence, measurements=tuple(measurements))
+
+
+def test_the_door_out_of_early_is_fed_by_the_experiments(evidence: Evidence) -> None:
+    assert ASKED.id in POLICY.stages["early"].leave
+    both = (*ASKED.experiments, *POLICY.criteria["chaos_recovery"].experiments)
+    # The second form of a full disk is for whom the first is not given; no door asks for it.
+    assert sorted({*both, "disk-full-by-limit"}) == sorted(EXPERIMENTS)
+    outcome, reason = judged(evidence)
+    assert (outcome, reason) == (Outcome.PASS, reason)
+
+
+@pytest.mark.parametrize("name", ASKED.experiments)
+def test_an_experiment_that_is_missing_or_skipped_or_invalid_holds(
+    evidence: Evidence, name: str
+) -> None:
+    without = [m for m in evidence.measurements if name not in {j.experiment for j in m.journals}]
+    outcome, reason = judged(replace(evidence, measurements=tuple(without)))
+    assert outcome is Outcome.NO_DATA
+    assert f"0 runs of experiment '{name}'" in reason
+    outcome, _ = judged(changed(evidence, name, verdict=ChaosVerdict.INVALID))
+    assert outcome is Outcome.INVALID
+    outcome, _ = judged(changed(evidence, name, proven=False))
+    assert outcome is Outcome.INVALID

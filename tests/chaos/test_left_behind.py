@@ -1,11 +1,13 @@
 """However a run ends, nothing of it is left: no process, no port, no toxic."""
 
 import json
+import os
 import signal
 import socket
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -130,4 +132,59 @@ def _is_stopped_runtime(process: psutil.Process) -> bool:
         stopped = process.status() == psutil.STATUS_STOPPED
         return stopped and "engine.runtime.worker" in process.cmdline()
     except psutil.NoSuchProcess:
+        return False
+
+
+Both = tuple["subprocess.Popen[str]", "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def both(command: Command, toxiproxy: Toxiproxy, tmp_path: Path) -> Both:
+    """A guard without its Prometheus, and an engine on a full disk, each amid its fault."""
+    guard = command(
+        *("chaos", "run", "guard-loses-prometheus", "--report", str(tmp_path / "guard")),
+        TOXIPROXY_URL=toxiproxy.url,
+    )
+    disk = command("chaos", "run", "disk-full", "--report", str(tmp_path / "disk"))
+    until(lambda: toxic(toxiproxy), "Prometheus is cut off")
+    until(lambda: _full(tmp_path / "disk" / "runs" / "disk", descendants(disk)), "the disk is full")
+    return guard, disk
+
+
+@pytest.mark.parametrize("turned", [False, True] if "PHASE5_FULL" in os.environ else [False])
+def test_no_prometheus_guard_or_mount_is_left_by_ctrl_c_or_sigkill(
+    both: Both, toxiproxy: Toxiproxy, *, turned: bool
+) -> None:
+    killed, interrupted = reversed(both) if turned else both
+    families = [descendants(each) for each in both]
+    listening = [port for family in families for port in ports(family)]
+    held = [_mounts(process) for family in families for process in family]
+    interrupted.send_signal(signal.SIGINT)
+    killed.kill()
+    assert interrupted.wait(PATIENCE) == 1
+    killed.wait()
+    for family in families:
+        until(lambda family=family: gone(family), "all that they started ends")  # type: ignore[misc] # bound at once
+    assert toxiproxy.proxies() == {}
+    assert listening
+    assert all(map(is_free, listening))
+    # A mount of a namespace of its own goes with the last process that is in there.
+    assert any(held)
+    assert not any(map(_mounts, psutil.process_iter()))
+
+
+def _full(place: Path, family: list[psutil.Process]) -> bool:
+    """Whether a disk is mounted there, for one of a family, and not a byte of it is free."""
+    for process in filter(_mounts, family):
+        with suppress(OSError):
+            found = os.statvfs(f"/proc/{process.pid}/root{place}")
+            if not found.f_bavail:
+                return True
+    return False
+
+
+def _mounts(process: psutil.Process) -> bool:
+    try:
+        return "phase5-disk" in Path("/proc", str(process.pid), "mounts").read_text()
+    except OSError:
         return False

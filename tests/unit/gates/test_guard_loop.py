@@ -21,6 +21,7 @@ from gates.guarding.folder import HEARTBEAT_FILE, VERDICTS, read_json
 from gates.guarding.loop import Guard
 from gates.guarding.situation import Action, Situation
 from gates.ledger import Header, Row
+from gates.ledger_file import LEDGER_FOLDER, name_of, read
 from gates.live import SourceError
 from gates.standing import Cause, Standing, candidate
 from gates.store import Snapshot
@@ -132,6 +133,19 @@ def test_a_sound_rollout_is_left_alone_and_its_leases_are_renewed(story: Begin) 
     assert it.renewals() == [1, 1]
     assert it.store.generation == 7
     assert read_json(it.folder / HEARTBEAT_FILE)["generation"] == 7
+
+
+@pytest.mark.parametrize("text", ["", '{"kind": "hea'])
+def test_a_ledger_whose_guard_died_before_its_first_line_is_begun_anew(
+    story: Begin, text: str
+) -> None:
+    it = story(**{FLAG: "early"})
+    ledger = it.folder / LEDGER_FOLDER / name_of(FLAG, 3)
+    ledger.parent.mkdir(parents=True)
+    ledger.write_text(text)
+    assert it.holds() == ()
+    assert it.renewals() == [1, 1]
+    assert read(ledger).problems == ()
 
 
 def test_the_guilty_flag_goes_alone_with_a_verdict_that_verifies(story: Begin) -> None:

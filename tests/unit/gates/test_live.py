@@ -292,3 +292,22 @@ def test_a_source_that_fails_for_long_is_not() -> None:
     assert row.invalid == "prometheus: timed out; engines: no engine answered"
     with pytest.raises(SourceError, match="timed out"):
         best(failing)
+
+
+def test_a_minute_that_another_source_has_not_closed_yet_is_not_written_off() -> None:
+    """A Prometheus that was away answers again before the engines' own minute is closed."""
+    engines = told(2, ToldEngine())
+    back = Remembered({FIRST: engines.scrapes[FIRST]}, "prometheus")
+    engines.time = datetime.fromtimestamp((FIRST + 1) * 60, UTC)
+    assert best(back, engines) == []
+    engines.time = datetime.fromtimestamp((FIRST - 1) * 60, UTC)  # polled no more
+    assert [bool(row.invalid) for row in best(back, engines)] == [True, True]
+    engines.time = LATER
+    assert [row.invalid for row in best(back, engines)] == ["", ""]
+
+
+def test_a_source_that_fails_is_told_of_though_another_has_nothing_yet() -> None:
+    failing = Remembered({}, error=SourceError("prometheus: timed out"))
+    early = Remembered({}, time=datetime.fromtimestamp(FIRST * 60, UTC))
+    with pytest.raises(SourceError, match="timed out"):
+        best(failing, early)
