@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass
 import psutil
 from bench_http import busy
 from overloaded import serving
-from paired_ratios import estimate
+from pytest_phase5.bench.ratios import estimate
 
 from engine.core.flags import FLAGS
 

@@ -27,7 +27,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import psutil
-from paired_ratios import estimate
+from pytest_phase5.bench.ratios import estimate
 from rich.console import Console
 from rich.table import Table
 from rounds import Result, Round

@@ -24,7 +24,7 @@ from pathlib import Path
 import httpx
 import psutil
 from bench_http import busy
-from paired_ratios import estimate
+from pytest_phase5.bench.ratios import estimate
 from prometheus_client.parser import text_string_to_metric_families
 from pyreqwest.client import Client, ClientBuilder
 from starting import started

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
-from paired_ratios import estimate
+from pytest_phase5.bench.ratios import estimate
 from starting import started
 
 from engine.runtime.models import resolve_model

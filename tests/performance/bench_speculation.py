@@ -24,8 +24,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from paired_ratios import estimate
-from starting import load_adapter
+from pytest_phase5.bench.ratios import estimate
+from pytest_phase5.bench.adapter import load_adapter
 
 from engine.runtime import blas
 from engine.runtime.messages import Sampling, Submit

@@ -18,7 +18,7 @@ from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from starting import load_adapter
+from pytest_phase5.bench.adapter import load_adapter
 
 from engine.runtime import blas
 from engine.runtime.messages import Submit
