@@ -1,15 +1,13 @@
 """One round of one server: a plan of the load generator, carried out in its child process."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import psutil
-
 from pytest_phase5.bench.cells import Cell
 from pytest_phase5.bench.figures import Figures, figures
-from pytest_phase5.bench.meter import Meter, busy
+from pytest_phase5.bench.meter import Meter, busy, resident
 from pytest_phase5.bench.prompts import Asked, expected, to_model
 from pytest_phase5.bench.servers import Server
 from pytest_phase5.load.driver import run_plan
@@ -17,7 +15,7 @@ from pytest_phase5.load.plan import Block, Plan
 from pytest_phase5.load.schedule import arrivals
 
 #: Seconds for the generator to start and connect, beside the bound of a round.
-_START: Final = 2.0
+_START: Final = 3.0
 #: Seconds that it may send late at the 99th percentile: on a machine that is fully used it shares
 #: the cores with what it measures, and every arm alike.
 _LAG: Final = 0.1
@@ -32,14 +30,25 @@ class Round:
     number: int
     place: int  #: of the arm in the order of its round
     arm: str
+    streams: int
     figures: Figures
     cpu_seconds: float
     most_mib: float
+    rest_mib: float  #: what the server held when it had just started
     idle_cpu_seconds: float  #: of all other servers meanwhile
+
+    @property
+    def measures(self) -> Mapping[str, float]:
+        """All of them, by name: those of the samples, CPU for each answer, memory."""
+        answered = self.figures.outcomes.get("ok", 0)
+        used = {"cpu_ms_per_request": 1e3 * self.cpu_seconds / answered} if answered else {}
+        grown = (self.most_mib - self.rest_mib) / self.streams
+        held = {"most_mib": self.most_mib, "mib_per_stream": grown}
+        return {**self.figures.measures, **used, **held}
 
 
 def plan(cell: Cell, asked: Asked, server: Server, seed: int) -> Plan:
-    """The plan of a round."""
+    """The plan of a round: a connection for each request, since the peer keeps none open."""
     requests = to_model(asked, server.model)
     due = () if cell.rate is None else arrivals("poisson", cell.rate, len(requests), seed)
     return Plan(
@@ -52,33 +61,54 @@ def plan(cell: Cell, asked: Asked, server: Server, seed: int) -> Plan:
         budget=cell.bound + _START,
         lag_limit=_LAG,
         max_in_flight=_MOST_OPEN,
+        reuse=False,
     )
 
 
-def ask(
-    cell: Cell, asked: Asked, server: Server, others: Sequence[Server], folder: Path, seed: int
-) -> Round:
-    """Carry out a round of one server, while the others have nothing to do."""
-    beside = [process for other in others for process in other.processes()]
-    idle = busy(beside)
-    with Meter(_with_children(server)) as meter:
-        result = run_plan(plan(cell, asked, server, seed), folder)
-    fault = "" if result.valid else result.invalid_reason
-    return Round(
-        number=0,
-        place=0,
-        arm=server.arm,
-        figures=figures(result.samples, [expected(request) for request in asked], fault),
-        cpu_seconds=meter.cpu_seconds,
-        most_mib=meter.most_mib,
-        idle_cpu_seconds=busy(beside) - idle,
-    )
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Carries out rounds of a cell, each in a folder of its own."""
+
+    cell: Cell
+    servers: Mapping[str, Server]
+    rest_mib: Mapping[str, float]
+    folder: Path
+    seed: int
+
+    def ask(self, arm: str, asked: Asked, number: int, place: int) -> Round:
+        """A round of one server, while the others have nothing to do."""
+        server = self.servers[arm]
+        beside = [
+            process
+            for other in self.servers.values()
+            if other is not server
+            for process in other.processes()
+        ]
+        idle = busy(beside)
+        folder = self.folder / f"{number}-{arm}"
+        with Meter(server.processes()) as meter:
+            result = run_plan(plan(self.cell, asked, server, self.seed + number), folder)
+        fault = "" if result.valid else result.invalid_reason
+        return Round(
+            number=number,
+            place=place,
+            arm=arm,
+            streams=self.cell.streams,
+            figures=figures(result.samples, [expected(request) for request in asked], fault),
+            cpu_seconds=meter.cpu_seconds,
+            most_mib=meter.most_mib,
+            rest_mib=self.rest_mib[arm],
+            idle_cpu_seconds=busy(beside) - idle,
+        )
 
 
-def placed(one: Round, number: int, place: int) -> Round:
-    """The same round with its number, and its place in the order."""
-    return replace(one, number=number, place=place)
+def at_rest(servers: Mapping[str, Server]) -> dict[str, float]:
+    """MiB that each server holds now."""
+    return {arm: resident(server.processes()) for arm, server in servers.items()}
 
 
-def _with_children(server: Server) -> list[psutil.Process]:
-    return server.processes()
+def shares(asked: Sequence[object], warm_up: int, each: int) -> list[slice]:
+    """Where the warm-up and each round lie in one row of requests: no two ask the same."""
+    rounds = (len(asked) - warm_up) // each
+    begins = (warm_up + number * each for number in range(rounds))
+    return [slice(0, warm_up), *(slice(begin, begin + each) for begin in begins)]
