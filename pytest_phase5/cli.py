@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pytest_phase5 import guard_commands, report_commands, rollout_commands
+from pytest_phase5 import bench_commands, guard_commands, report_commands, rollout_commands
 from pytest_phase5.cli_options import ConfigPath, Json, one_line
 from pytest_phase5.ours import ForeignPackageError, check_ours
 
@@ -41,7 +41,7 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def phase5(
-    version: Annotated[  # noqa: ARG001 - its callback says it
+    version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Say it, and end.")
     ] = False,
 ) -> None:
@@ -342,6 +342,7 @@ def doctor(json: Json = False) -> None:
 rollout_commands.add_commands(app)
 guard_commands.add_commands(app)
 report_commands.add_commands(app)
+bench_commands.add_commands(app)
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """One round of one server: a plan of the load generator, carried out in its child process."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -105,10 +105,3 @@ class Asker:
 def at_rest(servers: Mapping[str, Server]) -> dict[str, float]:
     """MiB that each server holds now."""
     return {arm: resident(server.processes()) for arm, server in servers.items()}
-
-
-def shares(asked: Sequence[object], warm_up: int, each: int) -> list[slice]:
-    """Where the warm-up and each round lie in one row of requests: no two ask the same."""
-    rounds = (len(asked) - warm_up) // each
-    begins = (warm_up + number * each for number in range(rounds))
-    return [slice(0, warm_up), *(slice(begin, begin + each) for begin in begins)]

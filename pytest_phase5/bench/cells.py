@@ -41,6 +41,9 @@ SLOW_EACH: Final = 2
 #: Seconds after which a round is stopped. A healthy server needs a third.
 FAST_BOUND: Final = 12.0
 SLOW_BOUND: Final = 60.0
+#: Of the bound of a round, the share in which requests arrive in an open loop: a queue grows long,
+#: and there is time to answer it.
+ARRIVING: Final = 0.3
 #: Models below this size on disk are fast: a step takes them milliseconds.
 FAST_BYTES: Final = 64 * 1024 * 1024
 
@@ -66,6 +69,11 @@ class Cell:
     def warm_up(self) -> int:
         """Requests of each arm that do not count: every stream has had its turn."""
         return self.streams
+
+    @property
+    def arriving(self) -> float:
+        """Seconds of arrivals, in an open loop."""
+        return ARRIVING * self.bound
 
     @property
     def closed(self) -> bool:

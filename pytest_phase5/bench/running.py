@@ -5,19 +5,15 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
-from typing import Final
 
 from engine.runtime.models import ModelFiles
 from engine.server.text import TextCodec
 from pytest_phase5.bench.arms import ARMS, OFF, orders, taking_part
 from pytest_phase5.bench.asking import Asker, Round, at_rest
-from pytest_phase5.bench.cells import FAST_BOUND, OVERLOADED, Cell
+from pytest_phase5.bench.cells import OVERLOADED, Cell
 from pytest_phase5.bench.identity import Identity, identical
-from pytest_phase5.bench.prompts import Sizes, asked
+from pytest_phase5.bench.prompts import Asked, Sizes, asked
 from pytest_phase5.bench.servers import Server, started
-
-#: Seconds of arrivals in a round of `overload`: enough for a queue to grow long.
-_OVERLOAD_SECONDS: Final = 0.4
 
 Say = Callable[[str], None]
 
@@ -51,6 +47,28 @@ class Outcome:
     identities: Sequence[Identity]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Session:
+    """What all comparisons of a run share."""
+
+    order: Order
+    servers: Mapping[str, Server]
+    rest_mib: Mapping[str, float]
+    folder: Path
+    sizes: Sizes
+    random: Random
+    say: Say
+
+    def asker(self, cell: Cell, folder: str) -> Asker:
+        """Asks rounds of a comparison."""
+        return Asker(cell, self.servers, self.rest_mib, self.folder / folder, self.order.seed)
+
+    def asked(self, cell: Cell, count: int, later: int = 0) -> Asked:
+        """Requests of its workload; another `later` gives others."""
+        seed = self.order.seed + later
+        return asked(cell.workload, self.sizes, count, seed, cell.prompt)
+
+
 def carry_out(order: Order, folder: Path, say: Say) -> Outcome:
     """Start the servers, see that they answer alike, and measure.
 
@@ -59,6 +77,7 @@ def carry_out(order: Order, folder: Path, say: Say) -> Outcome:
     """
     streams = max(cell.streams for cell in order.cells)
     wanted = [arm for arm in order.arms if any(arm in _arms(order, c) for c in order.cells)]
+    codec = TextCodec(order.model.path)
     with ExitStack() as stack:
         servers: dict[str, Server] = {}
         for arm in wanted:
@@ -67,13 +86,17 @@ def carry_out(order: Order, folder: Path, say: Say) -> Outcome:
         identities = identical(order.model, servers)
         for one in identities:
             say(one.told)
-        rest, random = at_rest(servers), Random(order.seed)  # noqa: S311 - an order, no secret
-        compared = [
-            _compare(order, cell, servers, rest, folder / _name(cell), random, say)
-            for cell in order.cells
-        ]
+        session = _Session(
+            order=order,
+            servers=servers,
+            rest_mib=at_rest(servers),
+            folder=folder / "runs",
+            sizes=Sizes.of(lambda text: len(codec.encode(text))),
+            random=Random(order.seed),  # noqa: S311 - an order that can be had again, no secret
+            say=say,
+        )
         return Outcome(
-            cells=compared,
+            cells=[_compare(session, cell) for cell in order.cells],
             options={arm: server.options for arm, server in servers.items()},
             environment={arm: server.environment for arm, server in servers.items()},
             identities=identities,
@@ -86,53 +109,39 @@ def _arms(order: Order, cell: Cell) -> list[str]:
     return [arm for arm in able if arm in order.arms]
 
 
-def _compare(  # noqa: PLR0917 - the parts of one comparison
-    order: Order,
-    cell: Cell,
-    servers: Mapping[str, Server],
-    rest: Mapping[str, float],
-    folder: Path,
-    random: Random,
-    say: Say,
-) -> Compared:
-    arms = _arms(order, cell)
-    sizes = Sizes.of(lambda text: len(TextCodec(order.model.path).encode(text)))
+def _compare(session: _Session, cell: Cell) -> Compared:
     if not cell.closed:
-        cell = _overloaded(order, cell, servers, rest, folder / "capacity", sizes)
-        say(f"{cell.name}: {cell.rate:.0f} requests a second, twice what is done without flags")
-    count = cell.warm_up + order.rounds * cell.requests
-    source = asked(cell.workload, sizes, count, order.seed, cell.prompt)
-    asker = Asker(cell, servers, rest, folder, order.seed)
-    warm = replace(asker, cell=replace(cell, rate=None))
-    for arm in arms:
-        warm.ask(arm, source[: cell.warm_up], -1, 0)
-    rounds: list[Round] = []
-    for number, arms_in_order in enumerate(orders(arms, order.rounds, random)):
+        cell = _overloaded(session, cell)
+        session.say(f"{cell.name}: {cell.rate:.1f} requests a second arrive")
+    arms, rounds = _arms(session.order, cell), session.order.rounds
+    source = session.asked(cell, cell.warm_up + rounds * cell.requests)
+    _warm_up(session, cell, source[: cell.warm_up], arms)
+    asker, found = session.asker(cell, _name(cell)), list[Round]()
+    for number, drawn in enumerate(orders(arms, rounds, session.random)):
+        # No two rounds ask the same; within a round every arm is asked the same.
         begin = cell.warm_up + number * cell.requests
         share = source[begin : begin + cell.requests]
-        for place, arm in enumerate(arms_in_order):
-            rounds.append(asker.ask(arm, share, number, place))
-        say(f"{cell.name}, round {number + 1} of {order.rounds}: {_told(rounds, number)}")
-    return Compared(cell=cell, rounds=rounds)
+        found += [asker.ask(arm, share, number, place) for place, arm in enumerate(drawn)]
+        session.say(f"{cell.name}, round {number + 1} of {rounds}: {_told(found, number)}")
+    return Compared(cell=cell, rounds=found)
 
 
-def _overloaded(  # noqa: PLR0917 - the parts of one comparison
-    order: Order,
-    cell: Cell,
-    servers: Mapping[str, Server],
-    rest: Mapping[str, float],
-    folder: Path,
-    sizes: Sizes,
-) -> Cell:
-    """The rate that is twice what our engine without flags, or else the first server, gets done."""
-    arm = OFF if OFF in servers else next(iter(servers))
-    asker = Asker(cell, servers, rest, folder, order.seed)
-    source = asked(cell.workload, sizes, 2 * cell.requests, order.seed + 1, cell.prompt)
-    asker.ask(arm, source[: cell.requests], -2, 0)
-    done = asker.ask(arm, source[cell.requests :], -1, 0)
+def _warm_up(session: _Session, cell: Cell, share: Asked, arms: Sequence[str]) -> None:
+    """The same for all, in a closed loop; it does not count."""
+    asker = session.asker(replace(cell, rate=None), f"{_name(cell)}-warm-up")
+    for arm in arms:
+        asker.ask(arm, share, 0, 0)
+
+
+def _overloaded(session: _Session, cell: Cell) -> Cell:
+    """At twice the rate that our engine without flags, or else the first server, gets done."""
+    arm = OFF if OFF in session.servers else next(iter(session.servers))
+    source = session.asked(cell, 2 * cell.requests, later=1)
+    _warm_up(session, replace(cell, workload=f"{cell.workload}-capacity"), source, [arm])
+    asker = session.asker(cell, f"{_name(cell)}-capacity")
+    done = asker.ask(arm, source[cell.requests :], 0, 0)
     rate = OVERLOADED * done.figures.measures["requests_per_second"]
-    seconds = _OVERLOAD_SECONDS * FAST_BOUND if cell.bound <= FAST_BOUND else cell.bound / 4
-    return replace(cell, rate=rate, requests=max(cell.requests, round(rate * seconds)))
+    return replace(cell, rate=rate, requests=max(cell.requests, round(rate * cell.arriving)))
 
 
 def _told(rounds: Sequence[Round], number: int) -> str:
@@ -148,5 +157,3 @@ def _rate(one: Round) -> str:
 
 def _name(cell: Cell) -> str:
     return f"{cell.workload}-{cell.streams}-{cell.prompt}"
-
-

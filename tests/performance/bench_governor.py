@@ -34,10 +34,10 @@ from math import sqrt
 from pathlib import Path
 from typing import Any
 
-from pytest_phase5.bench.ratios import estimate as paired_estimate
 from overloaded import Engine, halved, serving
 
 from gates.samples import Outcome, Sample
+from pytest_phase5.bench.ratios import estimate as paired_estimate
 from pytest_phase5.load.driver import run_plan
 from pytest_phase5.load.plan import Block, Plan
 from pytest_phase5.load.plans import open_loop

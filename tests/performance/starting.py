@@ -11,7 +11,6 @@ from pathlib import Path
 import psutil
 
 
-
 @dataclass(frozen=True)
 class Started:
     """A running engine: where it answers, what it reads, and its front end."""
