@@ -10,7 +10,7 @@ from typing import Any, Final
 from engine import __version__
 from engine.runtime.models import ModelFiles
 from pytest_phase5.bench.asking import Round
-from pytest_phase5.bench.pairing import ratios, rows
+from pytest_phase5.bench.pairing import COMPARED, ratios, rows
 from pytest_phase5.bench.running import Compared, Outcome
 from pytest_phase5.recording import machine
 
@@ -92,5 +92,9 @@ def _round(one: Round) -> dict[str, Any]:
         "outcomes": dict(one.figures.outcomes),
         "seconds": round(one.figures.seconds, 3),
         "idle_cpu_seconds": round(one.idle_cpu_seconds, 3),
-        "measures": {name: round(value, 3) for name, value in one.measures.items()},
+        "measures": {
+            name: round(value, 3)
+            for name, value in one.measures.items()
+            if name.split(":")[0] in COMPARED
+        },
     }
