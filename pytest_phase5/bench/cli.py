@@ -90,10 +90,11 @@ def _compared(options: Options, model: ModelFiles, seed: int, folder: Path) -> O
     if options.limit and not options.workloads:
         return None
     size = sum(file.stat().st_size for file in model.path.glob("*.safetensors"))
+    fast = size <= FAST_BYTES
     found = cells(
         options.workloads or WORKLOADS,
         options.streams,
-        fast=size <= FAST_BYTES,
+        fast=fast,
         quick=options.quick,
     )
     order = Order(
@@ -102,6 +103,7 @@ def _compared(options: Options, model: ModelFiles, seed: int, folder: Path) -> O
         arms=options.arms or ARMS,
         rounds=options.rounds,
         seed=seed,
+        patient=not fast,
     )
     return carry_out(order, folder, _say)
 

@@ -37,6 +37,7 @@ def document(
         "seed": seed,
         "rounds": rounds,
         "arms": dict(outcome.options) if outcome else {},
+        "engine_config": outcome.engine_config if outcome else "",
         "environment": _environment(outcome) if outcome else {},
         "identical": {one.arm: {"same": one.same, "of": one.of} for one in outcome.identities}
         if outcome

@@ -15,6 +15,7 @@ from engine.runtime.models import ModelFiles
 from engine.server.text import TextCodec
 from pytest_phase5.bench.prompts import CHAT, OUTPUT, SHARED, Sizes, asked
 from pytest_phase5.bench.servers import Server
+from pytest_phase5.engines import EngineError
 
 #: Prompts of each kind, and how many are asked at once: they meet in one batch.
 _EACH: Final = 4
@@ -81,5 +82,6 @@ def _answers(server: Server, prompts: Sequence[Any]) -> list[str]:
 def _answer(client: httpx.Client, model: str, messages: Any) -> str:
     body = {"model": model, "messages": messages, "max_tokens": OUTPUT, "temperature": 0}
     response = client.post("/v1/chat/completions", json={**body, "ignore_eos": True})
-    response.raise_for_status()
+    if response.is_error:
+        raise EngineError(f"{client.base_url}: a prompt was answered with {response.status_code}")
     return str(response.json()["choices"][0]["message"]["content"])

@@ -13,7 +13,7 @@ from pytest_phase5.bench.asking import Asker, Round, at_rest
 from pytest_phase5.bench.cells import OVERLOADED, Cell
 from pytest_phase5.bench.identity import Identity, identical
 from pytest_phase5.bench.prompts import Asked, Sizes, asked
-from pytest_phase5.bench.servers import Server, started
+from pytest_phase5.bench.servers import PATIENT, Server, started
 
 Say = Callable[[str], None]
 
@@ -27,6 +27,7 @@ class Order:
     arms: Sequence[str] = ARMS
     rounds: int = 5
     seed: int = 0
+    patient: bool = False  #: our engines shed nobody whose first token would be late
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +46,7 @@ class Outcome:
     options: Mapping[str, str]
     environment: Mapping[str, Mapping[str, str]]
     identities: Sequence[Identity]
+    engine_config: str = ""  #: of our engines, where it is not the packaged one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +67,7 @@ class _Session:
 
     def asked(self, cell: Cell, count: int, later: int = 0) -> Asked:
         """Requests of its workload; another `later` gives others."""
-        seed = self.order.seed + later
+        seed = seed_of(self.order.seed, cell) + later
         return asked(cell.workload, self.sizes, count, seed, cell.prompt)
 
 
@@ -82,7 +84,9 @@ def carry_out(order: Order, folder: Path, say: Say) -> Outcome:
         servers: dict[str, Server] = {}
         for arm in wanted:
             say(f"starting {arm}")
-            servers[arm] = stack.enter_context(started(arm, order.model, folder, streams=streams))
+            servers[arm] = stack.enter_context(
+                started(arm, order.model, folder, streams=streams, patient=order.patient)
+            )
         identities = identical(order.model, servers)
         for one in identities:
             say(one.told)
@@ -100,6 +104,7 @@ def carry_out(order: Order, folder: Path, say: Say) -> Outcome:
             options={arm: server.options for arm, server in servers.items()},
             environment={arm: server.environment for arm, server in servers.items()},
             identities=identities,
+            engine_config=PATIENT if order.patient else "",
         )
 
 
@@ -142,6 +147,11 @@ def _overloaded(session: _Session, cell: Cell) -> Cell:
     done = asker.ask(arm, source[cell.requests :], 0, 0)
     rate = OVERLOADED * done.figures.measures["requests_per_second"]
     return replace(cell, rate=rate, requests=max(cell.requests, round(rate * cell.arriving)))
+
+
+def seed_of(seed: int, cell: Cell) -> int:
+    """Of the requests of a comparison: what another one asked would be known already."""
+    return ((seed * 10_000 + cell.prompt) * 10_000 + cell.streams) * 10
 
 
 def _told(rounds: Sequence[Round], number: int) -> str:

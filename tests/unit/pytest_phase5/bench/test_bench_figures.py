@@ -1,5 +1,7 @@
 """What a round came to: only the same work counts, and who got nothing waited to the end."""
 
+from itertools import combinations
+
 import pytest
 from bench_rounds import a_sample
 
@@ -18,6 +20,7 @@ from pytest_phase5.bench.prompts import (
     expected,
     to_model,
 )
+from pytest_phase5.bench.running import seed_of
 
 SIZES = Sizes(1.5)
 
@@ -104,6 +107,15 @@ def test_a_longer_run_begins_with_the_same_requests_and_servers_get_the_same_but
     (mine, theirs) = (to_model(few, name) for name in ("mine", "theirs"))
     for one, other in zip(mine, theirs, strict=True):
         assert {**one.body, "model": None} == {**other.body, "model": None}
+
+
+def test_no_two_comparisons_ask_the_same() -> None:
+    texts = [
+        frozenset(one.body["messages"][-1]["content"][:40] for one in made)
+        for cell in cells(WORKLOADS, (4, 8), fast=True, quick=True)
+        for made in [asked(cell.workload, SIZES, 8, seed_of(1, cell), cell.prompt)]
+    ]
+    assert all(one.isdisjoint(other) for one, other in combinations(texts, 2))
 
 
 def test_cells_have_fewer_streams_first_and_a_bound() -> None:

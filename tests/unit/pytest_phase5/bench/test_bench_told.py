@@ -1,7 +1,7 @@
 """What a run found, as one document, tables, and a picture."""
 
 from pathlib import Path
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import pytest
 from bench_rounds import a_round
@@ -18,7 +18,7 @@ from pytest_phase5.bench.limit_rounds import Result
 from pytest_phase5.bench.picture import picture
 from pytest_phase5.bench.running import Compared, Outcome
 
-MODEL = ModelFiles(name="tiny", path=Path("/nowhere"), sha256="ab")
+MODEL = ModelFiles(name="tiny", path=Path("/nowhere"), sha256="ab", builtin=True)
 
 
 def told(same: int = 8, *, unequal: bool = False) -> dict[str, object]:
@@ -74,7 +74,7 @@ def test_tables_name_each_server_and_each_ratio_with_its_interval() -> None:
 
 def test_the_picture_is_an_svg_with_a_row_for_each_drawn_ratio() -> None:
     drawn = picture(told())
-    root = ElementTree.fromstring(drawn)  # noqa: S314 - our own
+    root = ET.fromstring(drawn)  # noqa: S314 - our own
     labels = [node.get("aria-label") for node in root.iter() if node.get("class") == "forest"]
     assert len(labels) == 6  # two measures, three pairs of arms
     assert "3.10" in drawn
