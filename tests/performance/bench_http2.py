@@ -192,7 +192,7 @@ def main() -> None:
             "http1": statistics.median(pair[1].connections for pair in pairs),
         },
         "ratios": {
-            name: str(estimate([getattr(a, name) / getattr(b, name) for a, b in pairs]))
+            name: estimate([getattr(a, name) / getattr(b, name) for a, b in pairs]).rounded()
             for name in measures
         },
         "rounds": [[asdict(each) for each in pair] for pair in pairs],
