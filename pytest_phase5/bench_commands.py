@@ -1,5 +1,6 @@
 """The command that measures this engine beside what a user would run instead."""
 
+from math import inf
 from pathlib import Path
 from typing import Annotated
 
@@ -28,6 +29,9 @@ def bench(  # noqa: PLR0917 - one parameter an option
         typer.Option(help="peer, peer-wide, off or on; may be repeated (default: all)."),
     ] = None,
     rounds: Annotated[int, typer.Option(help="Of each arm in each comparison.")] = 5,
+    seconds: Annotated[
+        float, typer.Option(help="From the start; then no further round begins (default: none).")
+    ] = inf,
     limit: Annotated[
         list[int] | None,
         typer.Option(
@@ -56,6 +60,7 @@ def bench(  # noqa: PLR0917 - one parameter an option
         streams=tuple(streams or ()),
         arms=tuple(arm or ()),
         rounds=rounds,
+        seconds=seconds,
         seed=seed,
         quick=quick,
         limit=tuple(limit or ()),

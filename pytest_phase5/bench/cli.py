@@ -5,6 +5,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import inf
 from pathlib import Path
 from typing import Any, Final
 
@@ -45,6 +46,7 @@ class Options:
     streams: Sequence[int] = ()
     arms: Sequence[str] = ()
     rounds: int = 5
+    seconds: float = inf
     seed: int | None = None
     quick: bool = False
     limit: Sequence[int] = ()
@@ -103,6 +105,7 @@ def _compared(options: Options, model: ModelFiles, seed: int, folder: Path) -> O
         arms=options.arms or ARMS,
         rounds=options.rounds,
         seed=seed,
+        seconds=options.seconds,
         patient=not fast,
     )
     return carry_out(order, folder, _say)

@@ -17,8 +17,7 @@ from pytest_phase5.bench.prompts import CHAT, OUTPUT, SHARED, Sizes, asked
 from pytest_phase5.bench.servers import Server
 from pytest_phase5.engines import EngineError
 
-#: Prompts of each kind, and how many are asked at once: they meet in one batch.
-_EACH: Final = 4
+#: How many are asked at once: they meet in one batch.
 _TOGETHER: Final = 4
 _SEED: Final = 7
 _SECONDS: Final = 120.0
@@ -38,14 +37,23 @@ class Identity:
         return f"{self.arm}: {self.same} of {self.of} greedy answers as mlx-lm's own generation"
 
 
-def identical(model: ModelFiles, servers: Mapping[str, Server]) -> list[Identity]:
-    """Ask every server the same prompts, some with a system prompt in common."""
+def identical(model: ModelFiles, servers: Mapping[str, Server], each: int) -> list[Identity]:
+    """Ask every server the same prompts, half of them with a system prompt in common.
+
+    Args:
+        model: what they serve.
+        servers: by their arms.
+        each: prompts with it, and as many without.
+
+    Raises:
+        EngineError: a server refuses one.
+    """
     codec = TextCodec(model.path)
     sizes = Sizes.of(lambda text: len(codec.encode(text)))
     prompts = [
         list(request.body["messages"])
         for workload in (CHAT, SHARED)
-        for request in asked(workload, sizes, _EACH, _SEED)
+        for request in asked(workload, sizes, each, _SEED)
     ]
     wanted = _own(model, prompts)
     found = ((arm, _answers(server, prompts)) for arm, server in servers.items())

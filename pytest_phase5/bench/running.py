@@ -1,10 +1,13 @@
 """Rounds of all arms of all comparisons, one after the other, in an order that is drawn."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from math import inf
 from pathlib import Path
 from random import Random
+from typing import Final
 
 from engine.runtime.models import ModelFiles
 from engine.server.text import TextCodec
@@ -14,6 +17,10 @@ from pytest_phase5.bench.cells import OVERLOADED, Cell
 from pytest_phase5.bench.identity import Identity, identical
 from pytest_phase5.bench.prompts import Asked, Sizes, asked
 from pytest_phase5.bench.servers import PATIENT, Server, started
+
+#: Prompts of each kind that are compared with mlx-lm's own answers.
+_EACH: Final = 4
+_EACH_SLOW: Final = 2
 
 Say = Callable[[str], None]
 
@@ -27,6 +34,7 @@ class Order:
     arms: Sequence[str] = ARMS
     rounds: int = 5
     seed: int = 0
+    seconds: float = inf  #: after which no further round begins
     patient: bool = False  #: our engines shed nobody whose first token would be late
 
 
@@ -60,6 +68,7 @@ class _Session:
     sizes: Sizes
     random: Random
     say: Say
+    deadline: float  #: on the monotonic clock
 
     def asker(self, cell: Cell, folder: str) -> Asker:
         """Asks rounds of a comparison."""
@@ -79,7 +88,7 @@ def carry_out(order: Order, folder: Path, say: Say) -> Outcome:
     """
     streams = max(cell.streams for cell in order.cells)
     wanted = [arm for arm in order.arms if any(arm in _arms(order, c) for c in order.cells)]
-    codec = TextCodec(order.model.path)
+    codec, deadline = TextCodec(order.model.path), time.monotonic() + order.seconds
     with ExitStack() as stack:
         servers: dict[str, Server] = {}
         for arm in wanted:
@@ -87,7 +96,7 @@ def carry_out(order: Order, folder: Path, say: Say) -> Outcome:
             servers[arm] = stack.enter_context(
                 started(arm, order.model, folder, streams=streams, patient=order.patient)
             )
-        identities = identical(order.model, servers)
+        identities = identical(order.model, servers, _EACH_SLOW if order.patient else _EACH)
         for one in identities:
             say(one.told)
         session = _Session(
@@ -98,6 +107,7 @@ def carry_out(order: Order, folder: Path, say: Say) -> Outcome:
             sizes=Sizes.of(lambda text: len(codec.encode(text))),
             random=Random(order.seed),  # noqa: S311 - an order that can be had again, no secret
             say=say,
+            deadline=deadline,
         )
         return Outcome(
             cells=[_compare(session, cell) for cell in order.cells],
@@ -123,6 +133,9 @@ def _compare(session: _Session, cell: Cell) -> Compared:
     _warm_up(session, cell, source[: cell.warm_up], arms)
     asker, found = session.asker(cell, _name(cell)), list[Round]()
     for number, drawn in enumerate(orders(arms, rounds, session.random)):
+        if time.monotonic() > session.deadline:
+            session.say(f"{cell.name}: the time is over after {number} of {rounds} rounds")
+            break
         # No two rounds ask the same; within a round every arm is asked the same.
         begin = cell.warm_up + number * cell.requests
         share = source[begin : begin + cell.requests]
