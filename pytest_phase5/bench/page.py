@@ -61,7 +61,8 @@ def page(folder: Path) -> str:
         for path in sorted(folder.glob("*.json"))
     }
     notes = (folder / NOTES).read_text(encoding="utf-8")
-    parts = (_HEAD, _targets(files), notes, *(_run(name, files[name]) for name in files))
+    runs = (_run(name, files[name]) for name in files)
+    parts = (_HEAD, _targets(files), notes, _prefill(files.get("prefill")), *runs)
     return "\n".join(part for part in parts if part)
 
 
@@ -73,6 +74,29 @@ def _targets(files: Files) -> str:
         rows.append((target.text, target.asked, said, met))
     columns = ("measure", "asked", "reached (95 %)", "met")
     return "## Asked and reached\n\n" + markdown(Grid(columns, tuple(rows), 1))
+
+
+def _prefill(facts: Mapping[str, Any] | None) -> str:
+    """What reading together saves: the profile behind the rows with a shared prompt."""
+    if facts is None:
+        return ""
+    lines = [
+        (
+            rows,
+            f"{row['read_ms']:.0f}",
+            f"{row['read_ms'] / int(rows):.0f}",
+            f"{row['step_ms']:.0f}",
+        )
+        for rows, row in facts["rows"].items()
+    ]
+    columns = ("prompts read together", "ms", "ms each", "decoding step of as many, ms")
+    told = (
+        f"`{facts['model']}`, {facts['new']} new tokens of each prompt behind {facts['known']} that "
+        "are known, in mlx-lm's model alone (`tests/performance/bench_prefill.py`):"
+    )
+    return (
+        f"## Profile: prompts read together\n\n{told}\n\n{markdown(Grid(columns, tuple(lines), 1))}"
+    )
 
 
 def _run(name: str, facts: Mapping[str, Any]) -> str:
