@@ -91,8 +91,8 @@ def _prefill(facts: Mapping[str, Any] | None) -> str:
     ]
     columns = ("prompts read together", "ms", "ms each", "decoding step of as many, ms")
     told = (
-        f"`{facts['model']}`, {facts['new']} new tokens of each prompt behind {facts['known']} that "
-        "are known, in mlx-lm's model alone (`tests/performance/bench_prefill.py`):"
+        f"`{facts['model']}`, {facts['new']} new tokens of each prompt behind {facts['known']} "
+        "that are known, in mlx-lm's model alone (`tests/performance/bench_prefill.py`):"
     )
     return (
         f"## Profile: prompts read together\n\n{told}\n\n{markdown(Grid(columns, tuple(lines), 1))}"
