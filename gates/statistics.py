@@ -123,6 +123,18 @@ def quantile_interval(times: Sequence[float], share: float, confidence: float) -
     return Interval(ranked[below - 1] if below else -inf, ranked[above] if above < n else inf)
 
 
+def student_quantile(degrees: int, confidence: float) -> float:
+    """How many standard errors a mean's two-sided interval reaches, with Student's distribution.
+
+    Args:
+        degrees: of freedom, one less than there are values; 1 or more.
+        confidence: of the interval, such as 0.95.
+    """
+    # Beyond t lies the incomplete beta function at degrees / (degrees + t^2).
+    place = _crossing(lambda x: _beta(x, degrees / 2, 0.5) >= 1 - confidence)
+    return sqrt(degrees * (1 - place) / place)
+
+
 def samples_for_quantile(share: float, confidence: float) -> int:
     """The least number of samples at which a quantile has an upper bound: 59 for P95 at 95 %."""
     return ceil(log1p(-confidence) / log(share))

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from pytest_phase5 import (
+    bench_commands,
     dashboard_commands,
     guard_commands,
     monitoring_commands,
@@ -350,6 +351,7 @@ guard_commands.add_commands(app)
 report_commands.add_commands(app)
 dashboard_commands.add_commands(app)
 monitoring_commands.add_commands(app)
+bench_commands.add_commands(app)
 
 
 def main() -> None:

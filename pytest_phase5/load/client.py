@@ -72,15 +72,17 @@ class AiohttpClient:
 
     Args:
         ca_file: certificates that `https` targets are checked against; None: the system's.
+        reuse: whether a connection serves more than one request.
     """
 
     protocol = "h1"
 
-    def __init__(self, ca_file: str | None = None) -> None:
+    def __init__(self, ca_file: str | None = None, *, reuse: bool = True) -> None:
         self._connections = 0
+        kept: dict[str, Any] = {"keepalive_timeout": KEEP_ALIVE} if reuse else {"force_close": True}
         trusted = ssl.create_default_context(cafile=ca_file) if ca_file else True
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE, ssl=trusted),
+            connector=aiohttp.TCPConnector(limit=0, ssl=trusted, **kept),
             trace_configs=[self._counting()],
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),

@@ -136,7 +136,7 @@ def client_of(plan: Plan) -> Client:
         from pytest_phase5.load.http2 import Http2Client
 
         return Http2Client(plan.ca_file)
-    return AiohttpClient(plan.ca_file)
+    return AiohttpClient(plan.ca_file, reuse=plan.reuse)
 
 
 async def _run(plan: Plan, folder: Path) -> tuple[list[Sample], RunReport]:

@@ -168,6 +168,7 @@ class Plan:
     budget: float | None = None  #: seconds for the whole run; None: what the schedule needs
     driver: Driver = "http1"
     ca_file: str | None = None  #: certificates that an `https` target is checked against
+    reuse: bool = True  #: keep connections for later requests; False: one for each (HTTP/1.1)
     stop: StopRule | None = None
     fleet: Fleet = ALONE  #: of the driver `locust`
 

@@ -27,16 +27,17 @@ def _blocks(document: Mapping[str, Any]) -> Iterator[RenderableType]:
     for grid in found:
         if grid.rows:
             yield Text()
-            yield _table(grid)
+            yield table(grid)
     yield Text()
     yield from (Text(note) for note in grids.notes(document))
     yield Text(grids.state(document), style="bold green" if document["valid"] else "bold red")
 
 
-def _table(grid: Grid) -> Table:
-    table = Table(box=None, pad_edge=False)
+def table(grid: Grid) -> Table:
+    """A grid, aligned and never wrapped."""
+    made = Table(box=None, pad_edge=False)
     for place, column in enumerate(grid.columns):
-        table.add_column(column, justify="left" if place < grid.names else "right", no_wrap=True)
+        made.add_column(column, justify="left" if place < grid.names else "right", no_wrap=True)
     for row in grid.rows:
-        table.add_row(*(Text(cell) for cell in row))
-    return table
+        made.add_row(*(Text(cell) for cell in row))
+    return made

@@ -59,6 +59,17 @@ def test_a_refused_connection_is_a_failure(tmp_path: Path) -> None:
     assert len(result.samples) == 10
 
 
+@pytest.mark.parametrize(("reuse", "fewest"), [(True, 1), (False, 12)])
+def test_a_connection_serves_one_request_where_none_is_to_be_kept(
+    shared_stub: StubProcess, tmp_path: Path, *, reuse: bool, fewest: int
+) -> None:
+    plan = a_plan(shared_stub.url(), "ok")
+    blocks = tuple(replace(block, arrivals=(), concurrency=1) for block in plan.blocks)
+    one_by_one = replace(plan, blocks=blocks, closed=True, reuse=reuse)
+    result = run_plan(one_by_one, tmp_path / "run")
+    assert result.connections == fewest
+
+
 def test_a_target_is_asked_which_model_it_serves(shared_stub: StubProcess, tmp_path: Path) -> None:
     plan = open_loop(
         shared_stub.url(), rate=100, requests=5, seed=1, workload=SHORT, lag_limit=ANY_LAG

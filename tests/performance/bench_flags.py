@@ -20,11 +20,11 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 
 import psutil
-from bench_http import busy
 from overloaded import serving
-from paired_ratios import estimate
 
 from engine.core.flags import FLAGS
+from pytest_phase5.bench.meter import busy
+from pytest_phase5.bench.ratios import estimate
 
 WORDS = ("river", "stone", "light", "music", "garden", "window", "silver", "morning", "paper")
 
@@ -80,9 +80,9 @@ class Subject:
 
     def round(self, prompts: list[str]) -> Cost:
         """Ask one after the other."""
-        before = busy(self._front), busy(self._runtime)
+        before = busy([self._front]), busy([self._runtime])
         took = [1000 * self._client.ask(prompt) for prompt in prompts]
-        after = busy(self._front), busy(self._runtime)
+        after = busy([self._front]), busy([self._runtime])
         cpu = [1000 * (b - a) / len(prompts) for a, b in zip(before, after, strict=True)]
         return Cost(
             statistics.median(took), statistics.quantiles(took, n=20, method="inclusive")[-1], *cpu

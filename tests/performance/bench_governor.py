@@ -34,10 +34,10 @@ from math import sqrt
 from pathlib import Path
 from typing import Any
 
-import paired_ratios
 from overloaded import Engine, halved, serving
 
 from gates.samples import Outcome, Sample
+from pytest_phase5.bench.ratios import estimate as paired_estimate
 from pytest_phase5.load.driver import run_plan
 from pytest_phase5.load.plan import Block, Plan
 from pytest_phase5.load.plans import open_loop
@@ -129,7 +129,7 @@ class Bench:
 
 def estimate(values: Sequence[float]) -> dict[str, Any]:
     """The geometric mean of ratios, with its 95 % interval; nothing done counts as next to it."""
-    found = paired_ratios.estimate([max(value, 1e-9) for value in values])
+    found = paired_estimate([max(value, 1e-9) for value in values])
     told: dict[str, Any] = {"estimate": found.ratio, "n": len(values)}
     return told if found.low is None else {**told, "interval": [found.low, found.high]}
 

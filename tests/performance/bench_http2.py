@@ -23,11 +23,12 @@ from pathlib import Path
 
 import httpx
 import psutil
-from bench_http import busy
-from paired_ratios import estimate
 from prometheus_client.parser import text_string_to_metric_families
 from pyreqwest.client import Client, ClientBuilder
 from starting import started
+
+from pytest_phase5.bench.meter import busy
+from pytest_phase5.bench.ratios import estimate
 
 BODY = {"model": "tiny", "prompt": "The committee met on Tuesday", "stream": True}
 PATIENCE = 120.0
@@ -111,10 +112,10 @@ def observe(under: Engine, options: argparse.Namespace, *, http2: bool) -> Obser
     """One round."""
     opened = {"protocol": "http2" if http2 else "http1"}
     before = under.metric("phase5_connections_opened_total", **opened)
-    cpu = busy(under.front)
+    cpu = busy([under.front])
     url = under.h2_url if http2 else under.url
     done = asyncio.run(streams(url, options, http2=http2))
-    cpu = busy(under.front) - cpu
+    cpu = busy([under.front]) - cpu
     # Reading the metrics is a connection of HTTP/1.1 as well.
     asked = 0 if http2 else 1
     return Observed(
@@ -191,7 +192,7 @@ def main() -> None:
             "http1": statistics.median(pair[1].connections for pair in pairs),
         },
         "ratios": {
-            name: str(estimate([getattr(a, name) / getattr(b, name) for a, b in pairs]))
+            name: estimate([getattr(a, name) / getattr(b, name) for a, b in pairs]).rounded()
             for name in measures
         },
         "rounds": [[asdict(each) for each in pair] for pair in pairs],

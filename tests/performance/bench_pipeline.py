@@ -25,11 +25,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
-from paired_ratios import estimate
 from starting import started
 
 from engine.runtime.models import resolve_model
 from engine.server.text import TextCodec
+from pytest_phase5.bench.ratios import estimate
 
 #: The targets: ratio of P95 TTFT with the flag to that without.
 TARGETS = {"shared": 0.69, "unshared": 1.05, "control": 1.05}

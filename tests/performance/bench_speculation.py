@@ -24,13 +24,12 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from paired_ratios import estimate
-from starting import load_adapter
-
 from engine.runtime import blas
 from engine.runtime.messages import Sampling, Submit
 from engine.runtime.models import resolve_model
 from engine.server.text import TextCodec
+from pytest_phase5.bench.adapter import load_adapter
+from pytest_phase5.bench.ratios import estimate
 
 if TYPE_CHECKING:  # mlx must see the right BLAS, which only a process that starts with it does
     from engine.runtime.adapter import Adapter

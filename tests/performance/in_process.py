@@ -18,11 +18,10 @@ from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from starting import load_adapter
-
 from engine.runtime import blas
 from engine.runtime.messages import Submit
 from engine.runtime.models import resolve_model
+from pytest_phase5.bench.adapter import load_adapter
 
 if TYPE_CHECKING:  # mlx must see the right BLAS, which only the child process has
     from engine.runtime.adapter import Adapter

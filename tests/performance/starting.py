@@ -1,6 +1,5 @@
-"""What the benchmarks measure: an engine as a process, and the adapter alone in this one."""
+"""What the benchmarks measure: an engine as a process."""
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -8,17 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import psutil
-
-from engine.config import RuntimeConfig
-from engine.runtime.blas import THREADS_VARIABLE
-from engine.runtime.cores import keep_to_core
-from engine.runtime.light import leave_out_transformers
-
-if TYPE_CHECKING:  # mlx must see the right BLAS, which only a child process has
-    from engine.runtime.adapter import Adapter
 
 
 @dataclass(frozen=True)
@@ -55,20 +45,3 @@ def started(yaml: str, *options: str, model: str = "tiny", ports: int = 1) -> It
                 yield Started(urls, config, psutil.Process(process.pid))
             finally:
                 process.terminate()
-
-
-def load_adapter(folder: Path, **options: Any) -> "Adapter":
-    """The adapter over a model, set up and kept to cores as the runtime's process does."""
-    leave_out_transformers()
-    from engine.runtime.serving import load
-
-    keep_to_core(int(os.environ.get(THREADS_VARIABLE, "0")))
-    config = RuntimeConfig()
-    return load(
-        folder,
-        max_rows=config.max_rows,
-        prefill_chunk=config.prefill_chunk,
-        prefill_rows=config.prefill_rows,
-        prefix_bytes=0,
-        **options,
-    )

@@ -1,7 +1,9 @@
 """The two ways to the same tokens, as processes that run a round whenever they are told to.
 
-    python rounds.py adapter MODEL_FOLDER      our adapter, driven in process
-    python rounds.py http URL                  an engine, over one connection for each stream
+    python -P -m pytest_phase5.bench.limit_rounds adapter MODEL_FOLDER   our adapter, in process
+    python -P -m pytest_phase5.bench.limit_rounds http URL               an engine, over sockets
+
+Over sockets each stream has a connection of its own.
 
 Each line of standard input is a round (`Round` as JSON), each line of standard output what it
 brought (`Result`). A round is a closed loop: `streams` streams at once, `requests` in all.
@@ -35,6 +37,7 @@ class Round:
     output: int
     prompts: list[str]
     tokens: list[list[int]]
+    model: str = "tiny"
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class AdapterDriver:
     """Submits to the adapter and steps it, as the runtime's owner thread does."""
 
     def __init__(self, folder: Path) -> None:
-        from starting import load_adapter
+        from pytest_phase5.bench.adapter import load_adapter
 
         self._adapter = load_adapter(folder)
         self._uid = 0
@@ -63,7 +66,8 @@ class AdapterDriver:
         tokens = 0
         while self._adapter.busy:
             turn = self._adapter.step()
-            assert not turn.refused, turn.refused
+            if turn.refused:
+                raise RuntimeError(f"refused: {turn.refused}")
             tokens += len(turn.tokens)
             ended = sum(token.finish is not None for token in turn.tokens)
             for prompt in islice(prompts, ended):
@@ -92,7 +96,7 @@ class HttpDriver:
         Raises:
             RuntimeError: an answer that is not whole.
         """
-        bodies = (_request(prompt, given.output) for prompt in cycle(given.prompts))
+        bodies = (_request(given, prompt) for prompt in cycle(given.prompts))
         asked = islice(bodies, given.requests)
         tails: dict[socket.socket, bytes] = {}
         whole = 0
@@ -118,8 +122,8 @@ class HttpDriver:
         return whole * given.output
 
 
-def _request(prompt: str, output: int) -> bytes:
-    asked: dict[str, Any] = {"model": "tiny", "prompt": prompt, "max_tokens": output}
+def _request(given: Round, prompt: str) -> bytes:
+    asked: dict[str, Any] = {"model": given.model, "prompt": prompt, "max_tokens": given.output}
     body = json.dumps({**asked, "stream": True, "temperature": 0, "ignore_eos": True}).encode()
     head = f"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n"
     return head.encode() + body
