@@ -15,7 +15,14 @@ from pytest_phase5.cli import app
 USUAL: Final = "0 done, 1 error, 2 usage or configuration"
 
 #: How the value of an option is called.
-KINDS: Final = {str: "TEXT", list[str]: "TEXT", int: "INTEGER", float: "NUMBER", Path: "PATH"}
+KINDS: Final = {
+    str: "TEXT",
+    list[str]: "TEXT",
+    int: "INTEGER",
+    list[int]: "INTEGER",
+    float: "NUMBER",
+    Path: "PATH",
+}
 
 
 def commands() -> str:

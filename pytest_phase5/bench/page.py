@@ -2,7 +2,7 @@
 
     python -m pytest_phase5.bench.page docs/benchmarks docs/benchmarks.md
 
-The same files give the same bytes. What only a person can say stands in `notes.md` beside them.
+The same files give the same bytes. What only a person can say stands in `notes.txt` beside them.
 """
 
 import json
@@ -15,7 +15,7 @@ from pytest_phase5.bench import tables
 from pytest_phase5.bench.targets import Files, standing
 from pytest_phase5.load.grids import Grid
 
-NOTES: Final = "notes.md"
+NOTES: Final = "notes.txt"
 _HEAD: Final = """\
 <!-- Made by `python -m pytest_phase5.bench.page docs/benchmarks docs/benchmarks.md`. -->
 
@@ -24,7 +24,8 @@ _HEAD: Final = """\
 `phase5 bench` starts `mlx_lm.server` of the installed mlx-lm, this engine with all flags off and
 with all flags on, and asks one after the other the same, in rounds whose order is drawn:
 
-```
+<!-- not run: minutes each; tests/integration/test_bench.py runs a small one -->
+```bash
 ./dev run phase5 bench --workload chat --streams 8 --streams 32
 ./dev run phase5 bench --model smollm2-135m --workload shared --rounds 4
 ./dev run phase5 bench --limit 32 --limit 100

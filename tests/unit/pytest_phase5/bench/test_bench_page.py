@@ -21,14 +21,14 @@ def test_the_page_is_current() -> None:
 
 
 def test_what_was_not_measured_is_named_and_never_met(tmp_path: Path) -> None:
-    (tmp_path / "notes.md").touch()
+    (tmp_path / "notes.txt").touch()
     lines = [line for line in page(tmp_path).splitlines() if "not measured" in line]
     assert len(lines) == len(TARGETS)
     assert not any("yes" in line for line in lines)
 
 
 def test_a_target_that_is_missed_is_told_as_such(tmp_path: Path) -> None:
-    (tmp_path / "notes.md").touch()
+    (tmp_path / "notes.txt").touch()
     start = {"seconds": {"off": {"ready_median": 2.6, "ready_slowest": 3.0}}}
     (tmp_path / "start.json").write_text(json.dumps(start))
     (line,) = [line for line in page(tmp_path).splitlines() if "seconds to ready" in line]
