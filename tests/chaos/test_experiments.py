@@ -75,7 +75,7 @@ def evidence(
     """What a gate is given of all of them, read back from the files."""
     for account in accounts.values():
         account.result()
-    (folder,) = tmp_path_factory.getbasetemp().glob("experiments*")
+    (folder,) = tmp_path_factory.getbasetemp().glob("experiments0")
     return read_folder(folder)
 
 
