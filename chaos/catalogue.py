@@ -280,10 +280,9 @@ _ALL: Final = (
         fault=Fault(kind="lose_prometheus"),
         clients=(_QUIET,),
         steady=_LONG_WINDOWS,
-        short=Spans(before=2, hold=1, after=3.5),
-        # The guard has read two edges of minutes itself before Prometheus goes, and while it is
-        # away a whole minute closes: two edges, up to 62 s, and ten for no answer.
-        full=Spans(before=130, hold=195, after=30),
+        short=Spans(before=2, hold=1, after=6),
+        # A whole minute closes meanwhile: two edges, up to 62 s, and ten for no answer.
+        full=Spans(before=30, hold=195, after=30),
         expects=(
             Expectation(check="guard_keeps_watch", arguments={"between": 195}),
             Expectation(check="errors_unchanged"),
@@ -300,7 +299,7 @@ _ALL: Final = (
         fault=Fault(kind="blind_guard"),
         clients=(_QUIET,),
         steady=_LONG_WINDOWS,
-        short=Spans(before=2, hold=0, after=3.5),
+        short=Spans(before=2, hold=0, after=6),
         # What is known is too old some time after the beginning, however long a baseline takes.
         full=Spans(before=2, hold=0, after=30),
         expects=(

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from chaos.books import Books
 from chaos.errors import ChaosError
-from chaos.experiment import Clients, Experiment, Spans
+from chaos.experiment import Clients, Experiment
 from chaos.faults.clock import clock_environment
 from chaos.observing import Observer
 from chaos.serving import free_port
@@ -22,7 +22,7 @@ def prepare(
     experiment: Experiment,
     stage: Stage,
     *,
-    spans: Spans,
+    full: bool,
     seed: int,
     books: Books,
     undo: ExitStack,
@@ -57,7 +57,7 @@ def prepare(
             proxies[name] = books.enter(undo, f"proxy {name}", server.proxy(name, upstream))
     watched = None
     if server is not None and experiment.watched:
-        watched = _watched(experiment, stage, engine, server, spans=spans, books=books, undo=undo)
+        watched = _watched(experiment, stage, engine, server, books=books, undo=undo)
     observer = undo.enter_context(_observing(engine))
     return Ground(
         stage=stage,
@@ -68,6 +68,7 @@ def prepare(
         watched=watched,
         disk=disk,
         seed=seed,
+        long=full,
     )
 
 
@@ -77,7 +78,6 @@ def _watched(
     engine: Subject,
     server: Toxiproxy,
     *,
-    spans: Spans,
     books: Books,
     undo: ExitStack,
 ) -> Watch:
@@ -89,7 +89,7 @@ def _watched(
     )
     upstream = prometheus.rpartition("/")[2]
     queries = books.enter(undo, "proxy queries", server.proxy("queries", upstream))
-    guard = books.enter(undo, "guard", stage.guard(engine, queries.url(), spans.before))
+    guard = books.enter(undo, "guard", stage.guard(engine, queries.url()))
     return Watch(prometheus=prometheus, queries=queries, scrapes=scrapes, guard=guard)
 
 

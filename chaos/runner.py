@@ -140,7 +140,7 @@ class _Run:
         ground = prepare(
             self.experiment,
             self.stage,
-            spans=self.spans,
+            full=self.full,
             seed=self.seed,
             books=self.books,
             undo=undo,

@@ -30,15 +30,14 @@ class GuardProcess(Protocol):
 
     @property
     def url(self) -> str:
-        """Where it tells its metrics."""
+        """Where it tells its metrics, once it was started."""
 
     @property
     def log(self) -> str:
         """What it wrote."""
 
-    @property
-    def closing(self) -> int:
-        """After how many seconds it closes minutes."""
+    def start(self) -> int:
+        """Start it; after how many seconds it closes minutes, one of them soon."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,13 +88,8 @@ class Stage(Protocol):
             watched: how old that is; see `chaos.experiment.Watched`.
         """
 
-    def guard(
-        self, engine: Subject, source: str, ahead: float
-    ) -> AbstractContextManager[GuardProcess]:
-        """A guard of an engine, which asks a Prometheus at a base URL.
-
-        So many seconds ahead lies the end of the baseline: soon after that it closes a minute.
-        """
+    def guard(self, engine: Subject, source: str) -> AbstractContextManager[GuardProcess]:
+        """A guard of an engine, not started, which asks a Prometheus at a base URL."""
 
     def toxiproxy(self) -> AbstractContextManager[Toxiproxy]:
         """A server."""
@@ -122,3 +116,4 @@ class Ground:
     watched: Watch | None = None
     disk: Disk | None = None
     seed: int = 0
+    long: bool = False  #: the full form

@@ -53,6 +53,8 @@ class _Severed:
 
     def inject(self) -> Mapping[str, Any]:
         """Let the guard judge on Prometheus and renew the lease, then cut both ways."""
+        closing = self._watched.guard.start()
+        self._settle()
         self._await(
             lambda: self._count(_RENEWALS) > 0 and self._count(_MINUTES, valid="yes") > 0,
             "the guard renews the lease on what Prometheus tells",
@@ -62,7 +64,7 @@ class _Severed:
         found = self._toxics.inject()
         wait(_IN_FLIGHT_SECONDS)
         self._seen["asked_at_cut"] = self._asked()
-        return {**found, "minutes_close_after_seconds": self._watched.guard.closing}
+        return {**found, "minutes_close_after_seconds": closing}
 
     def hold(self, seconds: float) -> None:
         """So long, and until the guard did what it does without Prometheus."""
@@ -93,6 +95,9 @@ class _Severed:
         )
         why = f"before the cut {before}, behind it {during}"
         return Effect(values={**self._seen, **self._healed}, proven=proven, why=why)
+
+    def _settle(self) -> None:
+        """What the guard needs before the cut; nothing, unless a fault says more."""
 
     def _endure(self) -> None:
         raise NotImplementedError
@@ -161,6 +166,15 @@ class _Severed:
 
 class LosePrometheus(_Severed):
     """The guard knows enough of the engine, and can read it itself."""
+
+    def __init__(self, ground: Ground) -> None:
+        super().__init__(ground)
+        self._long = ground.long
+
+    def _settle(self) -> None:
+        """In the full form the guard has read the engine at two edges of minutes itself."""
+        if self._long:
+            wait(60 - time.time() % 60 + 60)
 
     def _endure(self) -> None:
         """Until it has asked in vain or judged a minute without Prometheus, and goes on."""

@@ -180,7 +180,6 @@ class Guard:
     engine: str  #: base URL, as the guard has it
     source: str  #: base URL of its Prometheus, as the guard has it
     url: str = ""
-    closing: int = 0
     _process: "subprocess.Popen[bytes] | None" = field(default=None, init=False)
 
     @property
@@ -189,8 +188,8 @@ class Guard:
         path = self.folder / "guard.log"
         return path.read_text("utf-8", "replace") if path.exists() else ""
 
-    def start(self, ahead: float) -> None:
-        """Start it; a minute closes soon after so many seconds.
+    def start(self) -> int:
+        """Start it, the next minute closing soon; after how many seconds minutes close.
 
         A minute may be judged some time after its end. How long is an option of the guard's, and
         set here so that a minute falls due while the fault lasts, whenever a run begins.
@@ -200,14 +199,15 @@ class Guard:
         state = standing(_LEASE_SECONDS)
         state["rollout"] |= {"engines": [self.engine], "prometheus": self.source}
         config.write_text(json.dumps(state))
-        closing = int(time.time() + ahead + _CLOSING_SECONDS) % 60
-        self.closing = closing + (60 if closing < _LEAST_CLOSING else 0)
+        closing = (int(time.time()) + _CLOSING_SECONDS) % 60
+        closing += 60 if closing < _LEAST_CLOSING else 0
         command = [
             *(sys.executable, "-P", "-m", "pytest_phase5.cli", "watch", "--config", str(config)),
-            *("--poll-seconds", "1", "--close-seconds", str(self.closing)),
+            *("--poll-seconds", "1", "--close-seconds", str(closing)),
         ]
         self._process = _start([*self.leash, *command], self.folder / "guard.log", pipe=True)
         self.url = self._ready(self._process)
+        return closing
 
     def stop(self) -> None:
         """End it, if it was started."""

@@ -101,11 +101,10 @@ class LocalStage:
         return prometheus(place, engine.url, target, barely=watched == "barely")
 
     @contextmanager
-    def guard(self, engine: Subject, source: str, ahead: float) -> Iterator[Guard]:
+    def guard(self, engine: Subject, source: str) -> Iterator[Guard]:
         """See `Stage.guard`."""
         guard = Guard(LEASH, self.folder / "guard", engine.url, source)
         try:
-            guard.start(ahead)
             yield guard
         finally:
             guard.stop()

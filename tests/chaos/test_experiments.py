@@ -22,6 +22,7 @@ from gates.judge import Evidence, Request, judged_alone
 from gates.policy import load_policy
 from gates.reader import read_folder
 from gates.recovery import _doubt
+from gates.rows import row
 from gates.stages import Transition
 from pytest_phase5.breaking.proof import criteria_of, identity, write_proof
 from pytest_phase5.breaking.stage import LocalStage
@@ -75,7 +76,7 @@ def evidence(
     """What a gate is given of all of them, read back from the files."""
     for account in accounts.values():
         account.result()
-    (folder,) = tmp_path_factory.getbasetemp().glob("experiments*")
+    (folder,) = tmp_path_factory.getbasetemp().glob("experiments0")
     return read_folder(folder)
 
 
@@ -174,7 +175,7 @@ def judged(evidence: Evidence) -> tuple[Outcome, str]:
         subject=subject,
         environment={"machine": machine()},
     )
-    found = judged_alone(POLICY, evidence, request, ASKED.id)
+    found = row(judged_alone(POLICY, evidence, request, ASKED.id))
     return found.outcome, found.reason
 
 
