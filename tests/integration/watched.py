@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -211,5 +212,6 @@ def watched(folder: Path) -> Iterator[Asking]:
 
 
 def _h2(probe: Probe) -> str:
-    endpoints: dict[str, str] = probe.served.status()["endpoints"]  # type: ignore[assignment] # JSON
-    return endpoints["http2"]
+    endpoints: Any = probe.served.status()["endpoints"]
+    url: str = endpoints["http2"]
+    return url
