@@ -50,7 +50,8 @@ class Round:
 def plan(cell: Cell, asked: Asked, server: Server, seed: int) -> Plan:
     """The plan of a round: a connection for each request, since the peer keeps none open."""
     requests = to_model(asked, server.model)
-    due = () if cell.rate is None else arrivals("poisson", cell.rate, len(requests), seed)
+    rate, count = cell.rate, len(requests)
+    due = () if rate is None else arrivals("poisson", rate=rate, count=count, seed=seed)
     return Plan(
         targets={server.arm: server.url},
         blocks=(

@@ -10,7 +10,8 @@ pytest_plugins = ["pytester"]
 
 HEAVY = (
     "engine mlx mlx_lm numpy pydantic httpx starlette granian locust gates chaos yaml "
-    "junitparser typer rich prometheus_client jinja2 toxiproxy aiohttp psutil scipy msgspec tokenizers"
+    "junitparser typer rich prometheus_client jinja2 toxiproxy aiohttp psutil scipy msgspec "
+    "tokenizers"
 )
 
 BARE = """

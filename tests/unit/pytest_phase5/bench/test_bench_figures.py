@@ -1,11 +1,13 @@
 """What a round came to: only the same work counts, and who got nothing waited to the end."""
 
+from dataclasses import replace
 from itertools import combinations
 
 import pytest
 from bench_rounds import a_sample
 
 from gates.samples import Outcome, Sample
+from pytest_phase5.bench.asking import plan
 from pytest_phase5.bench.cells import FAST_BOUND, WORKLOADS, cells
 from pytest_phase5.bench.figures import STOPPED, figures
 from pytest_phase5.bench.prompts import (
@@ -21,6 +23,7 @@ from pytest_phase5.bench.prompts import (
     to_model,
 )
 from pytest_phase5.bench.running import seed_of
+from pytest_phase5.bench.servers import Server
 
 SIZES = Sizes(1.5)
 
@@ -116,6 +119,26 @@ def test_no_two_comparisons_ask_the_same() -> None:
         for made in [asked(cell.workload, SIZES, 8, seed_of(1, cell), cell.prompt)]
     ]
     assert all(one.isdisjoint(other) for one, other in combinations(texts, 2))
+
+
+SERVER = Server(arm="on", url="http://127.0.0.1:1", model="tiny", pid=1, options="")
+
+
+def test_under_overload_requests_arrive_at_a_rate_and_else_each_stream_waits() -> None:
+    (chat, overload) = cells(["chat", "overload"], [4], fast=True)
+    made = asked("chat", SIZES, 9, 1)
+    waiting, arriving = (
+        plan(chat, made, SERVER, 1),
+        plan(replace(overload, rate=3.0), made, SERVER, 1),
+    )
+    assert (waiting.closed, waiting.blocks[0].arrivals) == (True, ())
+    assert (arriving.closed, len(arriving.blocks[0].arrivals)) == (False, 9)
+    assert waiting.blocks[0].concurrency == 4
+
+
+def test_every_server_is_asked_over_a_connection_for_each_request() -> None:
+    (chat,) = cells(["chat"], [4], fast=True)
+    assert not plan(chat, asked("chat", SIZES, 9, 1), SERVER, 1).reuse
 
 
 def test_cells_have_fewer_streams_first_and_a_bound() -> None:

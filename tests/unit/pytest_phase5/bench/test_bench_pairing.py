@@ -11,14 +11,15 @@ from scipy.stats import t as student
 
 from gates.statistics import student_quantile
 from pytest_phase5.bench.arms import ARMS, OFF, ON, PEER, PEER_WIDE, orders, taking_part
+from pytest_phase5.bench.asking import Round
 from pytest_phase5.bench.pairing import Ratio, better_peer, ratios, rows
 from pytest_phase5.bench.ratios import estimate, of_rounds
 
 RATES = st.floats(0.1, 1e4)
 
 
-def found(rounds: list[object], measure: str, of: str) -> Ratio:
-    (ratio,) = [r for r in ratios(rounds) if (r.measure, r.of) == (measure, of) and r.to != OFF]  # type: ignore[arg-type] # rounds
+def found(rounds: list[Round], measure: str, of: str) -> Ratio:
+    (ratio,) = [r for r in ratios(rounds) if (r.measure, r.of) == (measure, of) and r.to != OFF]
     return ratio
 
 
