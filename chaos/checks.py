@@ -22,7 +22,11 @@ MOST: Final = 0.9
 
 
 def all_caught_end_whole(run: Run) -> Iterator[Objection]:
-    """Streams of the crowd were in the middle when the fault came, and all of it ended whole."""
+    """Streams of the crowd were in the middle when the fault came, and all of it ended whole.
+
+    Raises:
+        ChaosError: the experiment has no crowd that could be caught.
+    """
     crowd = run.experiment.crowd
     if crowd is None:
         raise ChaosError(f"{run.experiment.name}: no crowd that could be caught")

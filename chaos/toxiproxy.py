@@ -35,7 +35,11 @@ class ToxiproxyError(FaultError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Toxic:
-    """A fault of connections. Attributes are whole numbers, as the server has them."""
+    """A fault of connections. Attributes are whole numbers, as the server has them.
+
+    Raises:
+        FaultError: a toxicity outside 0 to 1.
+    """
 
     type: str
     attributes: Mapping[str, int] = field(default_factory=dict)
@@ -64,7 +68,11 @@ class Toxic:
 
 
 class Toxiproxy:
-    """One server, by its URL."""
+    """One server, by its URL.
+
+    Raises:
+        ToxiproxyError: the address is not http://HOST:PORT.
+    """
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)

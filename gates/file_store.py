@@ -38,7 +38,11 @@ class FileStore:
         return snapshot_of(self._texts(), self._shares)
 
     def write(self, before: Snapshot, after: Mapping[str, Standing], record: Record) -> Snapshot:
-        """See `Store.write`. The history gets its line first, then the file is replaced."""
+        """See `Store.write`. The history gets its line first, then the file is replaced.
+
+        Raises:
+            ConflictError: the store is not as it was decided on.
+        """
         if not after:
             return before
         with self._locked():
@@ -48,7 +52,11 @@ class FileStore:
             return self._written(texts, before, after, record)
 
     def history(self) -> History:
-        """See `Store.history`."""
+        """See `Store.history`.
+
+        Raises:
+            StoreError: the file cannot be read as a history.
+        """
         texts = self._texts()
         try:
             return history_of(texts, parse_config(texts.config, self._path))

@@ -95,7 +95,11 @@ class GitStore:
             return replace(new.snapshot, version=commit)
 
     def history(self) -> History:
-        """See `Store.history`. Asks the remote."""
+        """See `Store.history`. Asks the remote.
+
+        Raises:
+            StoreError: the branch's file cannot be read as a history.
+        """
         with self._repository():
             texts = self._texts(self._fetched())
         try:

@@ -36,6 +36,9 @@ class Repository:
         name: `OWNER/NAME`.
         token: of the job or of an app.
         api: base URL of the API.
+
+    Raises:
+        GithubError: the address is not https, and a token would be readable.
     """
 
     name: str

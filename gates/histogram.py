@@ -35,7 +35,11 @@ def log_edges(low: float, high: float, limits: Iterable[float] = ()) -> tuple[fl
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
-    """Counts of values: bucket i holds those over edge i-1, at most edge i; the last the rest."""
+    """Counts of values: bucket i holds those over edge i-1, at most edge i; the last the rest.
+
+    Raises:
+        ValueError: a bucket is below 0.
+    """
 
     edges: tuple[float, ...]
     counts: tuple[int, ...]

@@ -53,7 +53,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Size:
-    """A sample size of the requirements, and what its claim needs."""
+    """A sample size of the requirements, and what its claim needs, in observations."""
 
     claim: str
     size: int

@@ -11,7 +11,11 @@ from gates.minutes import Columns, Minutes
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Raw:
-    """One entry a request, in any order."""
+    """One entry a request, in any order.
+
+    Raises:
+        ValueError: values that are not numbers.
+    """
 
     minute: Numbers  #: in which it ended, since 1970
     treated: Flags

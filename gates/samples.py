@@ -34,7 +34,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """One request of a run."""
+    """One request of a run. Times are in seconds, on the clock of the run."""
 
     index: int
     arm: str  #: `treatment` or `control`

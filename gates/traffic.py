@@ -16,6 +16,9 @@ class Flow:
 
     Either `rate` requests a second, due whatever became of those before, or `streams` at once,
     each asked for once.
+
+    Raises:
+        ValueError: neither a rate nor streams, or both.
     """
 
     name: str

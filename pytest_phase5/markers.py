@@ -1,4 +1,4 @@
-"""The four markers: each is a typed function whose signature and docstring are its help line.
+"""The four markers: each is a typed function whose signature and summary are its help line.
 
 Calling the function with a mark's arguments validates them, so that `--markers`, the
 documentation and the check cannot drift apart.
@@ -40,7 +40,11 @@ class EngineSpec:
 
 
 def slo(criterion: str, *, max: float | None = None, min: float | None = None) -> Slo:  # noqa: A002 - the words that a test reads best with
-    """The test brings evidence for a criterion of gates.yaml; max and min tighten its limit."""
+    """The test brings evidence for a criterion of gates.yaml; max and min tighten its limit.
+
+    Raises:
+        ValueError: no criterion, or a bound that is no number.
+    """
     _text("criterion", criterion)
     for name, bound in (("max", max), ("min", min)):
         if bound is not None and (isinstance(bound, bool) or not isinstance(bound, int | float)):
@@ -58,7 +62,11 @@ def flag_set(*names: str, model: str | None = None) -> FlagSets:
 
 
 def chaos(experiment: str) -> str:
-    """The test runs a chaos experiment; `phase5 chaos list` names them."""
+    """The test runs a chaos experiment; `phase5 chaos list` names them.
+
+    Raises:
+        ValueError: there is no such experiment.
+    """
     from chaos.catalogue import experiment_named
     from chaos.errors import ChaosError
 
@@ -87,7 +95,8 @@ def register_markers(config: pytest.Config) -> None:
     """Declare the markers, for `--markers` and strict marker checks."""
     for name, function in _MARKERS.items():
         parameters = inspect.signature(function).replace(return_annotation=inspect.Parameter.empty)
-        config.addinivalue_line("markers", f"{name}{parameters}: {function.__doc__}")
+        summary = inspect.cleandoc(function.__doc__ or "").partition("\n")[0]
+        config.addinivalue_line("markers", f"{name}{parameters}: {summary}")
 
 
 def is_ours(mark: pytest.Mark, *, gating: bool) -> bool:

@@ -25,6 +25,9 @@ def presser(
     """A function that runs the profile of the test's `load` marker and records what it brought.
 
     Parts that need other flags than the test's engine has get one of their own beside it.
+
+    Raises:
+        UsageError: the test has no profile, or more than one.
     """
     mark = request.node.get_closest_marker("load")
     if mark is None or not mark.args:

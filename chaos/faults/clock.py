@@ -54,7 +54,11 @@ class WallClock:
         self.requested: Mapping[str, Any] = {"wall_clock_jumps_by_seconds": seconds}
 
     def inject(self) -> Mapping[str, Any]:
-        """Move it; what it reads is in a file, which the engine's clock follows."""
+        """Move it; what it reads is in a file, which the engine's clock follows.
+
+        Raises:
+            FaultError: the engine was not started for it.
+        """
         if not self._file.exists():
             raise FaultError("the engine's clock cannot be moved: it was not started for it")
         self._told["before"] = self._ahead()

@@ -67,7 +67,11 @@ class Memory:
         )
 
     def heal(self) -> Mapping[str, Any]:
-        """These clients leave."""
+        """These clients leave.
+
+        Raises:
+            FaultError: no request was sent.
+        """
         running, self._running = self._running, None
         if running is None:
             return {}

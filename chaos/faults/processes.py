@@ -80,7 +80,11 @@ class Kill(_Signal):
     number = signal.SIGKILL
 
     def inject(self) -> Mapping[str, Any]:
-        """Kill it, and see that it is gone."""
+        """Kill it, and see that it is gone.
+
+        Raises:
+            FaultError: a process lives on after SIGKILL.
+        """
         process = self._send()
         try:
             process.wait(_GONE_SECONDS)
@@ -103,7 +107,11 @@ class Stop(_Signal):
     number = signal.SIGSTOP
 
     def inject(self) -> Mapping[str, Any]:
-        """Stop it, and read its state back."""
+        """Stop it, and read its state back.
+
+        Raises:
+            FaultError: a process goes on after SIGSTOP.
+        """
         process = self._send()
         for _ in range(int(_GONE_SECONDS / 0.01)):
             if process.status() == psutil.STATUS_STOPPED:

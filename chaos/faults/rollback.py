@@ -23,7 +23,11 @@ class RollbackAmidKill(Kill):
         self.requested = {**self.requested, "rollback": "every flag"}
 
     def inject(self) -> Mapping[str, Any]:
-        """Kill, then roll back; both are read back."""
+        """Kill, then roll back; both are read back.
+
+        Raises:
+            FaultError: a flag is not braked after the rollback.
+        """
         killed = super().inject()
         try:
             body = {"cause": "drill", "reason": "rollback during chaos"}

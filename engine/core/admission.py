@@ -95,6 +95,9 @@ class AdmissionQueue:
     so a stream of P tokens is passed only by those that come within P / ageing seconds of it.
 
     After `release` and `set_limit`, call `ready` and start what it gives.
+
+    Raises:
+        ValueError: a negative capacity or ageing.
     """
 
     def __init__(
@@ -143,7 +146,11 @@ class AdmissionQueue:
         return frozenset(self._running).union(self._waiting, self._late)
 
     def set_limit(self, limit: int) -> None:
-        """Allow `limit` streams at once. A lower one takes effect as running streams end."""
+        """Allow `limit` streams at once. A lower one takes effect as running streams end.
+
+        Raises:
+            ValueError: the limit is below 1.
+        """
         if limit < 1:
             raise ValueError(f"the limit of streams must be at least 1, given {limit}")
         self._limit = limit

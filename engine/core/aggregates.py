@@ -106,7 +106,7 @@ class Aggregates:
         self._ttft.add(ttft, now)
 
     def completed(self, duration: float, now: float) -> None:
-        """A stream ended well."""
+        """A stream ended well, after so many seconds."""
         self._duration.add(duration, now)
 
     def due(

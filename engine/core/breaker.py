@@ -15,6 +15,9 @@ class Breaker:
     """Opens after `failures` in a row, or when told to; `seconds` later it lets one probe pass.
 
     A probe that succeeds closes it, one that fails opens it again.
+
+    Raises:
+        ValueError: no failures, or no time.
     """
 
     def __init__(self, failures: int, seconds: float) -> None:

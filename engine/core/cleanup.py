@@ -16,6 +16,9 @@ class CleanupScheduler(Generic[KindT, IdT]):
 
     Args:
         grace_seconds: how long something must be abandoned without a break.
+
+    Raises:
+        ValueError: the grace is not above 0 s.
     """
 
     def __init__(self, grace_seconds: float) -> None:

@@ -42,6 +42,9 @@ class AdaptiveGovernor:
 
     When its loop is not to be trusted (`Stability`), it is in safe mode: the limit is
     `safe_limit` until TTFT has been steady for `calm_s`; then it starts anew from there.
+
+    Raises:
+        ValueError: the limits are not 1 <= min <= start <= max.
     """
 
     def __init__(

@@ -50,6 +50,9 @@ class PidController:
 
     It starts at `start` without a bump: the first step takes the proportional part out of
     the integral, so the output moves by the integral gain alone.
+
+    Raises:
+        ValueError: the start is outside the bounds.
     """
 
     def __init__(self, settings: PidSettings, *, setpoint: float, start: float) -> None:

@@ -100,6 +100,9 @@ class PressureLadder:
 
     Args:
         floor: the limit of streams is not shrunk below it.
+
+    Raises:
+        ValueError: the floor is below 1.
     """
 
     def __init__(self, floor: int) -> None:

@@ -31,6 +31,9 @@ class Slo:
         violation_seconds: how long the value is bad before that is a violation.
         recovery_seconds: how long it is good before the violation is over.
         window_seconds, min_samples: None: the monitor's.
+
+    Raises:
+        ValueError: the recovery is on the bad side of the limit.
     """
 
     name: str
@@ -172,6 +175,9 @@ class QosMonitor:
     Fewer than `min_samples` streams are `no_data`, which is neither kept nor violated: a
     violation lasts through silence until the SLO is seen kept again. Memory is bounded, however
     many streams there are.
+
+    Raises:
+        ValueError: two SLOs have one name.
     """
 
     def __init__(self, policies: Iterable[Slo], window_s: float, min_samples: int) -> None:

@@ -16,6 +16,9 @@ class Slices(Generic[T]):
 
     It covers the last `seconds`, less the part of the oldest slice that has left already: at
     least `(count - 1) / count` of them.
+
+    Raises:
+        ValueError: no time, or no slices.
     """
 
     def __init__(self, seconds: float, make: Callable[[], T], count: int = SLICES) -> None:

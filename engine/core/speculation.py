@@ -73,7 +73,7 @@ class Curve:
 
     @classmethod
     def hopeful(cls, length: int) -> "Curve":
-        """Before any draft was seen."""
+        """Before any draft was seen; `length` is that of the longest draft, in tokens."""
         return cls([_HOPE**tokens for tokens in range(1, length + 1)])
 
     def copy(self) -> "Curve":
@@ -85,7 +85,7 @@ class Curve:
         return sum(self._at_least[:length])
 
     def observe(self, length: int, accepted: int, weight: float) -> None:
-        """Learn from one draft.
+        """Learn from one draft of `length` tokens, of which `accepted` held.
 
         One that was accepted as a whole counts as if a longer one had been: if that is wrong,
         the next will be longer and say so.

@@ -57,7 +57,7 @@ class Stability:
         return sum(self._turns)
 
     def trouble(self, limit: int, ttft: float, *, reached: bool = True) -> str | None:
-        """Take an interval: the limit after it, and the TTFT in it. None while all is well.
+        """Take an interval: the limit after it, and its TTFT in seconds. None while all is well.
 
         `reached`: whether as many streams ran as might. A limit that nobody reaches cannot help.
         """
@@ -114,7 +114,7 @@ class Calm:
         return self._count >= self._wanted
 
     def sample(self, ttft: float) -> bool:
-        """An interval had this TTFT; whether it is calm now."""
+        """An interval had this TTFT in seconds; whether it is calm now."""
         steady = self._last is None or 1 / STEADY <= ttft / max(self._last, 1e-9) <= STEADY
         self._last = ttft
         self._count = self._count + 1 if steady else 0

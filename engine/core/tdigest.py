@@ -34,6 +34,9 @@ class TDigest:
 
     Args:
         compression: more is more exact, and takes more memory; at least 10.
+
+    Raises:
+        ValueError: the compression is below 10.
     """
 
     def __init__(self, compression: int = COMPRESSION) -> None:
@@ -73,6 +76,7 @@ class TDigest:
 
         Raises:
             ValueError: no values, or a share outside 0 to 1.
+            AssertionError: the weights do not add up: a fault here.
         """
         if self.n == 0 or not 0 <= share <= 1:
             raise ValueError(f"no quantile {share} of {self.n} values")

@@ -35,6 +35,9 @@ class TenantBudgets:
         sustained_share: the same for its average.
         decay_seconds: time constant of the average: after this long without a slot it has
             fallen to 37 per cent.
+
+    Raises:
+        ValueError: a share outside 0 to 1, or no decay.
     """
 
     def __init__(self, burst_share: float, sustained_share: float, decay_seconds: float) -> None:

@@ -9,7 +9,11 @@ T = TypeVar("T")
 
 
 class SlidingWindow(Generic[T]):
-    """What was added within the last `seconds`, at most the newest `max_samples` of it."""
+    """What was added within the last `seconds`, at most the newest `max_samples` of it.
+
+    Raises:
+        ValueError: no time, or no samples.
+    """
 
     def __init__(self, seconds: float, max_samples: int) -> None:
         if seconds <= 0 or max_samples < 1:

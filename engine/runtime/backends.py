@@ -62,7 +62,12 @@ class TlsBackend:
         self._lobby = open_lobby(self._work.config)
 
     async def spawn(self, epoch: int, on_frame: OnFrame) -> Child:
-        """See `Backend.spawn`."""
+        """See `Backend.spawn`.
+
+        Raises:
+            RuntimeError: the backend is not open.
+            RuntimeStartError: the process did not dial in.
+        """
         if self._lobby is None:
             raise RuntimeError("the backend is not open")
         options, environment = self._work.options(epoch), self._work.environment()

@@ -17,7 +17,11 @@ NAMES: Final = {
 
 
 class NoTokenizer:
-    """Stands for each tokenizer class; it can be named, registered with, and nothing else."""
+    """Stands for each tokenizer class; it can be named, registered with, and nothing else.
+
+    Raises:
+        RuntimeError: always: text stays in the front end.
+    """
 
     def __init__(self, *_: object, **__: object) -> None:
         raise RuntimeError("the runtime process has no tokenizer: text stays in the front end")

@@ -76,7 +76,12 @@ class RayBackend:
         self._lobby = open_lobby(self._work.config)
 
     async def spawn(self, epoch: int, on_frame: OnFrame) -> Child:
-        """Have Ray start an actor, and wait for its call."""
+        """Have Ray start an actor, and wait for its call.
+
+        Raises:
+            RuntimeError: the backend is not open.
+            RuntimeStartError: Ray did not start the actor, or it did not dial in.
+        """
         if self._lobby is None:
             raise RuntimeError("the backend is not open")
         actor = self._make_actor()

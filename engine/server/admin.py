@@ -50,7 +50,11 @@ def authorise(request: Request) -> None:
 
 
 async def reload(request: Request) -> Response:
-    """`POST /admin/reload`: read the configuration again."""
+    """`POST /admin/reload`: read the configuration again.
+
+    Raises:
+        ApiError: 400, the new configuration cannot serve.
+    """
     authorise(request)
     engine: Engine = request.app.state.engine
     try:

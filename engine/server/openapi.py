@@ -86,8 +86,8 @@ class Limits:
     """What depends on the model that is served."""
 
     model: str
-    context_length: int
-    vocab_size: int
+    context_length: int  #: tokens of prompt and answer
+    vocab_size: int  #: tokens that there are
 
 
 def document(operations: Sequence[Operation], schemes: frozenset[str], limits: Limits) -> OpenApi:

@@ -34,7 +34,7 @@ class MemoryStatus(Struct, frozen=True, kw_only=True):
     """What the runtime process that holds most holds, what it may, and what is done about it."""
 
     bytes: int
-    budget: int
+    budget: int  #: bytes as well
     rung: str
 
 

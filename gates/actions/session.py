@@ -41,6 +41,9 @@ class Asked:
         prometheus: where live evidence is read; empty: nowhere.
         from_off: judge as if every flag stood at off: a dry run.
         seconds: the longest that the session may take.
+
+    Raises:
+        InputError: an input that is not allowed, such as an unknown stage.
     """
 
     stage: str

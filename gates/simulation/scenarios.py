@@ -43,7 +43,7 @@ class Scenario:
     change: Change = field(default_factory=Change)
     rates: Mapping[FlagSet, float] = field(default_factory=dict)
     stage: str = "canary"
-    length: int = _DAY
+    length: int = _DAY  #: minutes
     runs: int = 100
     long: bool = False  #: `--fast` shortens it
     at_least: bool = False  #: the target is a lower bound

@@ -65,7 +65,11 @@ class LocalStage:
         environment: Mapping[str, str],
         disk: Disk | None = None,
     ) -> Iterator[Subject]:
-        """See `Stage.engine`."""
+        """See `Stage.engine`.
+
+        Raises:
+            ChaosError: the engine at hand serves other flags than the experiment needs.
+        """
         now = self.engine_now
         if now is not None and now.flag_set == flags and not config and not environment:
             yield _subject(now, None)

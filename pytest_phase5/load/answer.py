@@ -35,7 +35,7 @@ class Facts:
     """What the answer has told so far."""
 
     first_token: float | None = None
-    longest_gap: float | None = None
+    longest_gap: float | None = None  #: seconds
     pieces: int = 0  #: chunks with generated text, not tokens: a chunk may hold several
     finish_reason: str | None = None
     prompt_tokens: int | None = None

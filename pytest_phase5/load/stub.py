@@ -96,11 +96,11 @@ class Exchange:
 
 @dataclass(slots=True)
 class Stub:
-    """The application."""
+    """The application. Its times are in seconds."""
 
     log: Path
     ttft: float
-    gap: float
+    gap: float  #: between two tokens
     stall_at: int  #: the request, by arrival, at which the whole server stands still
     stall: float
     arrivals: int = 0

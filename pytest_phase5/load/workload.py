@@ -24,6 +24,9 @@ class Leaving:
 
     Exactly one range is given, drawn evenly: `tokens` counts pieces of generated text,
     `seconds` from sending. See `plan.LeaveAfter`.
+
+    Raises:
+        ValueError: a range that does not rise.
     """
 
     share: float
@@ -121,6 +124,9 @@ class Mix:
     Args:
         name: of the mix.
         parts: workloads with their weights, of any sum.
+
+    Raises:
+        ValueError: a weight that is not positive.
     """
 
     name: str

@@ -24,7 +24,11 @@ _poll: Final = get_original("select", "poll")
 
 
 class Connections:
-    """The connections to one base URL. It sets no limit: the pump counts what is in flight."""
+    """The connections to one base URL. It sets no limit: the pump counts what is in flight.
+
+    Raises:
+        ValueError: the target is not http or https with a host.
+    """
 
     def __init__(self, base: str, context: SSLContext | None = None) -> None:
         parts = urlsplit(base)
