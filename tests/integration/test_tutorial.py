@@ -20,7 +20,7 @@ FULL = bool(os.environ.get("PHASE5_FULL"))
 #: The steps of the page, by words of the block, and what has to come out of each.
 PREPARED = [("phase5 doctor", r"MLX device +ok"), ("phase5 init", r"wrote config/gates\.yaml")]
 FOLLOWED = [
-    ("phase5 serve", r'"ready":true'),
+    ("phase5 serve", r'"ready":true}\s+ready http'),
     ("user-11", r"x-phase5-flags: off"),
     ("tests/test_talk.py", r"1 passed"),
     ("--phase5-gate", r"verdict: promote"),
