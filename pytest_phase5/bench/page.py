@@ -78,7 +78,7 @@ def _targets(files: Files) -> str:
 
 
 def _prefill(facts: Mapping[str, Any] | None) -> str:
-    """What reading together saves: the profile behind the rows with a shared prompt."""
+    """What reading together costs: the profile behind the rows with a shared prompt."""
     if facts is None:
         return ""
     lines = [
