@@ -97,7 +97,11 @@ class FileSize(Limit):
 
 
 class FullDisk:
-    """Not a byte is free where the engine, the store and the judge keep their files."""
+    """Not a byte is free where the engine, the store and the judge keep their files.
+
+    Raises:
+        FaultError: the engine has no disk of its own.
+    """
 
     def __init__(self, ground: Ground) -> None:
         if ground.disk is None or ground.engine.config is None:
@@ -117,7 +121,11 @@ class FullDisk:
         self.requested: Mapping[str, Any] = {"disk": str(inside), "free": 0}
 
     def inject(self) -> Mapping[str, Any]:
-        """Judge and promote once with room, then fill the disk."""
+        """Judge and promote once with room, then fill the disk.
+
+        Raises:
+            FaultError: a write still goes through, or fails otherwise.
+        """
         self._report.judge()
         self._seen["promotion_with_room"] = self._promote(_OTHER_FLAG)
         self._seen["store_before"] = self._store()

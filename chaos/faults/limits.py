@@ -28,7 +28,11 @@ Pair = tuple[int, int]
 
 
 class Limit:
-    """A limit on the front end, which is set from outside. Linux only."""
+    """A limit on the front end, which is set from outside. Linux only.
+
+    Raises:
+        FaultError: the engine's process is not on this machine.
+    """
 
     kind: int
     name: str

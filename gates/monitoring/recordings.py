@@ -74,7 +74,7 @@ def without(window: float) -> str:
 
 
 def answers(window: float) -> str:
-    """The name of the number of answers in a window."""
+    """The name of the number of answers in a window of so many seconds."""
     return f"phase5:answers:increase{Clock()(window)}"
 
 

@@ -59,7 +59,11 @@ class AdapterDriver:
         self._uid = 0
 
     def run(self, given: Round) -> int:
-        """Run a round; the number of output tokens."""
+        """Run a round; the number of output tokens.
+
+        Raises:
+            RuntimeError: a turn was refused.
+        """
         prompts = islice(cycle(given.tokens), given.requests)
         for prompt in islice(prompts, given.streams):
             self._submit(prompt, given.output)

@@ -76,7 +76,11 @@ def share_of_all(metric: str, *matchers: str, given: Iterable[str] = ()) -> str:
 
 
 def arm(flag: str, value: str) -> str:
-    """The streams of one arm of a flag: its label is the assignment."""
+    """The streams of one arm of a flag: its label is the assignment.
+
+    Raises:
+        ValueError: there is no such flag.
+    """
     if flag not in FLAGS:
         raise ValueError(f"unknown flag {flag!r}; allowed: {', '.join(FLAGS)}")
     return f'{flag}="{value}"'

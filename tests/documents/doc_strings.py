@@ -11,6 +11,9 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 #: Constructors, which the docstring of their class speaks for.
 MAKERS: Final = frozenset({"__init__", "__post_init__"})
 
+#: Errors that a caller may have to deal with; a failed assertion is a fault of the code itself.
+OURS: Final = re.compile(r"(?!AssertionError)[A-Z]\w*Error")
+
 #: Last words of names that stand for a time or a size.
 SIZES: Final = re.compile(
     r"(?:^|_)(?:timeout|interval|age|delay|patience|duration|elapsed|waited|lag|deadline|lease|size"
@@ -66,7 +69,7 @@ def raised(body: Iterable[ast.AST], caught: Sequence[str] = ()) -> Iterator[str]
             continue
         if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
             error = ast.unparse(node.exc.func).rpartition(".")[2]
-            if re.fullmatch(r"[A-Z]\w*Error", error) and not {error, "Exception"} & {*caught}:
+            if OURS.fullmatch(error) and not {error, "Exception"} & {*caught}:
                 yield error
         tried = isinstance(node, ast.Try)
         names = [name for each in getattr(node, "handlers", ()) for name in handled(each)]

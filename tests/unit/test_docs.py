@@ -252,3 +252,36 @@ def test_every_command_of_the_readme_exists() -> None:
     commands = set(re.findall(r"^\| `phase5 ([a-z]+)", readme, re.MULTILINE))
     assert commands
     assert [name for name in commands if f" {name} " not in shown] == []
+
+
+#: Fewer characters cannot say what these pages are for.
+SHORTEST_PAGE = 2_500
+#: The pages that the requirements name.
+REQUIRED = {
+    "integration": [
+        "01-qos-integration",
+        "02-ttft-pipeline",
+        "03-http2-transport",
+        "04-adaptive-governor",
+        "05-monitoring",
+    ],
+    "configuration": [
+        "runtime-yaml-reference",
+        "feature-flags",
+        "tuning-guide",
+        "troubleshooting",
+    ],
+    "runbooks": [
+        "rollout-procedure",
+        "rollback-procedure",
+        "monitoring-checklist",
+        "incident-response",
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    "page", [f"{folder}/{name}.md" for folder, names in REQUIRED.items() for name in names]
+)
+def test_a_required_page_is_a_real_page(page: str) -> None:
+    assert len((DOCS / "phase5" / page).read_text(encoding="utf-8")) >= SHORTEST_PAGE
