@@ -181,9 +181,7 @@ def judged(evidence: Evidence) -> list[Finding]:
 
 def found(evidence: Evidence, outcome: Outcome, name: str) -> bool:
     """Whether that is found of an experiment."""
-    return any(
-        each.outcome is outcome and name in each.reason for each in judged(evidence).findings
-    )
+    return any(each.outcome is outcome and name in each.reason for each in judged(evidence))
 
 
 def changed(evidence: Evidence, name: str, **changes: Any) -> Evidence:
