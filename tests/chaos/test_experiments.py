@@ -17,12 +17,12 @@ from engine.config import load_config, packaged
 from engine.core.flags import FLAGS
 from gates.criteria import Outcome
 from gates.evidence import ChaosVerdict
+from gates.findings import Finding
 from gates.folder import subject_of
 from gates.judge import Evidence, Request, judged_alone
 from gates.policy import load_policy
 from gates.reader import read_folder
 from gates.recovery import _doubt
-from gates.rows import row
 from gates.stages import Transition
 from pytest_phase5.breaking.proof import criteria_of, identity, write_proof
 from pytest_phase5.breaking.stage import LocalStage
@@ -165,8 +165,8 @@ def test_a_full_disk_is_a_file_system_of_its_own_without_a_free_byte(
 ASKED = POLICY.criteria["chaos_resilience"]
 
 
-def judged(evidence: Evidence) -> tuple[Outcome, str]:
-    """The criterion as that door judges it, for all flags."""
+def judged(evidence: Evidence) -> list[Finding]:
+    """What that door finds of the experiments, for all flags; of the session there is none."""
     subject = subject_of(evidence.measurements, load_config(packaged("runtime.yaml")), FLAGS, "")
     request = Request(
         stage="early",
@@ -175,8 +175,13 @@ def judged(evidence: Evidence) -> tuple[Outcome, str]:
         subject=subject,
         environment={"machine": machine()},
     )
-    found = row(judged_alone(POLICY, evidence, request, ASKED.id))
-    return found.outcome, found.reason
+    found = judged_alone(POLICY, evidence, request, ASKED.id).findings
+    return [finding for finding in found if finding.reason.startswith(ASKED.id)]
+
+
+def found(evidence: Evidence, outcome: Outcome, name: str) -> bool:
+    """Whether that is found of an experiment."""
+    return any(each.outcome is outcome and name in each.reason for each in judged(evidence))
 
 
 def changed(evidence: Evidence, name: str, **changes: Any) -> Evidence:
@@ -195,8 +200,9 @@ def test_the_door_out_of_early_is_fed_by_the_experiments(evidence: Evidence) -> 
     both = (*ASKED.experiments, *POLICY.criteria["chaos_recovery"].experiments)
     # The second form of a full disk is for whom the first is not given; no door asks for it.
     assert sorted({*both, "disk-full-by-limit"}) == sorted(EXPERIMENTS)
-    outcome, reason = judged(evidence)
-    assert (outcome, reason) == (Outcome.PASS, reason)
+    for name in ASKED.experiments:
+        assert found(evidence, Outcome.PASS, f"run of {name}")
+    assert {finding.outcome for finding in judged(evidence)} == {Outcome.PASS}
 
 
 @pytest.mark.parametrize("name", ASKED.experiments)
@@ -204,10 +210,7 @@ def test_an_experiment_that_is_missing_or_skipped_or_invalid_holds(
     evidence: Evidence, name: str
 ) -> None:
     without = [m for m in evidence.measurements if name not in {j.experiment for j in m.journals}]
-    outcome, reason = judged(replace(evidence, measurements=tuple(without)))
-    assert outcome is Outcome.NO_DATA
-    assert f"0 runs of experiment '{name}'" in reason
-    outcome, _ = judged(changed(evidence, name, verdict=ChaosVerdict.INVALID))
-    assert outcome is Outcome.INVALID
-    outcome, _ = judged(changed(evidence, name, proven=False))
-    assert outcome is Outcome.INVALID
+    words = f"0 runs of experiment '{name}'"
+    assert found(replace(evidence, measurements=tuple(without)), Outcome.NO_DATA, words)
+    assert found(changed(evidence, name, verdict=ChaosVerdict.INVALID), Outcome.INVALID, name)
+    assert found(changed(evidence, name, proven=False), Outcome.INVALID, name)
