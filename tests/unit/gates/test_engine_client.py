@@ -192,4 +192,4 @@ def test_an_engine_behind_tls_is_believed_when_its_authority_is_known(
     with running(FakeEngine(), tls) as engine:
         assert look(engine.url, ca=ca).ready
         with pytest.raises(EngineError, match=r"(?i)certificate"):
-            look(engine.url, 0.2)
+            look(engine.url, 1.0)

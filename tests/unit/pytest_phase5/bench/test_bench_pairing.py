@@ -95,7 +95,7 @@ def test_students_quantile_is_that_of_scipy(degrees: int, confidence: float) -> 
 
 def test_each_round_has_every_arm_once_in_an_order_of_its_seed() -> None:
     drawn = orders(ARMS, 50, Random(3))  # noqa: S311 - an order, not a secret
-    assert drawn == orders(ARMS, 50, Random(3))  # noqa: S311
+    assert drawn == orders(ARMS, 50, Random(3))  # noqa: S311 - drawn, not secret
     assert all(sorted(one) == sorted(ARMS) for one in drawn)
     assert {one[0] for one in drawn} == set(ARMS)
 
