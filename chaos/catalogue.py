@@ -38,7 +38,8 @@ _ALL: Final = (
         fault=Fault(kind="kill"),
         clients=(_STEADY,),
         crowd=_FIFTY,
-        short=Spans(before=2, hold=0, after=2.5),
+        # Replays go first: newcomers wait for seconds behind them, and must be seen to be well.
+        short=Spans(before=2, hold=0, after=6),
         full=Spans(before=30, hold=0, after=30),
         expects=(
             Expectation(check="all_caught_end_whole"),
