@@ -146,8 +146,19 @@ def both(command: Command, toxiproxy: Toxiproxy, tmp_path: Path) -> Both:
         TOXIPROXY_URL=toxiproxy.url,
     )
     disk = command("chaos", "run", "disk-full", "--report", str(tmp_path / "disk"))
-    until(lambda: toxic(toxiproxy), "Prometheus is cut off")
-    until(lambda: _full(tmp_path / "disk" / "runs" / "disk", descendants(disk)), "the disk is full")
+    place = tmp_path / "disk" / "runs" / "disk"
+    moments: dict[subprocess.Popen[str], Callable[[], bool]] = {
+        guard: lambda: toxic(toxiproxy),
+        disk: lambda: _full(place, descendants(disk)),
+    }
+
+    def amid_their_faults() -> bool:
+        for process in [each for each, has_come in moments.items() if has_come()]:
+            process.send_signal(signal.SIGSTOP)  # so that it does not heal while the other is late
+            del moments[process]
+        return not moments
+
+    until(amid_their_faults, "Prometheus is cut off, and the disk is full")
     return guard, disk
 
 
@@ -160,6 +171,7 @@ def test_no_prometheus_guard_or_mount_is_left_by_ctrl_c_or_sigkill(
     listening = [port for family in families for port in ports(family)]
     held = [_mounts(process) for family in families for process in family]
     interrupted.send_signal(signal.SIGINT)
+    interrupted.send_signal(signal.SIGCONT)
     killed.kill()
     assert interrupted.wait(PATIENCE) == 1
     killed.wait()
