@@ -78,6 +78,13 @@ def together(
     return tuple(_judged(finding, verdict) for finding in every)
 
 
+def each_together(
+    criteria: Iterable[Criterion], folds: Mapping[str, LiveFold], now: datetime
+) -> dict[Criterion, tuple[Finding, ...]]:
+    """The findings of all flags about each criterion, for all who read them; see `together`."""
+    return {criterion: together(criterion, folds, now) for criterion in criteria}
+
+
 def decisions(
     demanded: Iterable[Criterion],
     armed: Iterable[Criterion],

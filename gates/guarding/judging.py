@@ -16,6 +16,7 @@ from gates.guarding.sight import Sentence, breaches, sentences
 from gates.guarding.standings import Shown, Soak, shown, soaks
 from gates.judge import Request, judge
 from gates.ledger_file import LEDGER_FOLDER
+from gates.live_judge import each_together
 from gates.reader import read_folder
 from gates.stages import Policy, Transition
 from gates.standing import candidate
@@ -44,14 +45,16 @@ class Justified:
 def judged(policy: Policy, ledgers: Ledgers, now: datetime) -> Judgement:
     """Judge every critical live criterion on every open ledger, and tell how all of them stand."""
     folds = ledgers.folds
+    every = each_together(policy.live, folds, now)
+    armed = {criterion: every[criterion] for criterion in policy.armed}
     complaints = {
         f"{'+'.join(sorted(finding.flags)) or 'all'}:{name}": finding.reason
-        for name, finding in breaches(policy.armed, folds, now)
+        for name, finding in breaches(armed)
     }
     return Judgement(
-        sentences(policy.armed, folds, now),
+        sentences(armed, folds),
         complaints,
-        tuple(shown(policy.live, folds, now)),
+        tuple(shown(every, folds)),
         tuple(soaks(folds)),
     )
 

@@ -6,7 +6,6 @@ increase, so the first rollback would go unnoticed.
 
 from collections.abc import Mapping
 from datetime import datetime
-from itertools import product
 from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
@@ -40,9 +39,6 @@ class GuardMetrics:
         self.rollbacks = self._counter(
             "phase5_guard_rollbacks", "Rollbacks that it began or took over", "flag", "cause"
         )
-        # From 0 on, so that the first one is an increase.
-        for flag, cause in product(FLAGS, Cause):
-            self.rollbacks.labels(flag, cause.value)
         self.renewals = self._counter("phase5_guard_lease_renewals", "Leases extended")
         self.untold = self._counter("phase5_guard_notifications_failed", "Not taken by a receiver")
         self.seconds = Histogram(

@@ -6,7 +6,7 @@ read, and stood still); no counters is not. A flag that has just entered a stage
 and is given as long as a stale one.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -14,9 +14,7 @@ from typing import Final
 from gates.criteria import Criterion, Measure, Outcome
 from gates.findings import Finding
 from gates.ledger import CLOSED_AFTER, Header, Row, minute_of
-from gates.live_fold import LiveFold
 from gates.live_health import STALE_MINUTES
-from gates.live_judge import together
 from gates.standing import Cause
 
 #: From entering a stage until its first minute must be there: a broken minute, a whole one, the
@@ -91,31 +89,30 @@ _STRONGEST: Final = (Cause.CRASH, Cause.VERDICT, Cause.UNATTRIBUTED)
 
 
 def sentences(
-    armed: Iterable[Criterion], folds: Mapping[str, LiveFold], now: datetime
+    found_of: Mapping[Criterion, Iterable[Finding]], flags: Collection[str]
 ) -> tuple[Sentence, ...]:
     """The flags that are rolled back on their live evidence alone.
 
     Args:
-        armed: every critical live criterion of the policy.
-        folds: of the ledgers of all flags at a live stage, by flag.
-        now: only tells whether ledgers are up to date, which convicts nobody.
+        found_of: the findings about every critical live criterion of the policy.
+        flags: all at a live stage, whose ledgers they were found in.
     """
     found: dict[str, Sentence] = {}
-    for criterion in armed:
-        for finding in together(criterion, folds, now):
-            for sentence in _sentenced(criterion, finding, folds):
+    for criterion, findings in found_of.items():
+        for finding in findings:
+            for sentence in _sentenced(criterion, finding, flags):
                 other = found.get(sentence.flag)
                 if other is None or _rank(sentence) < _rank(other):
                     found[sentence.flag] = sentence
-    return tuple(found[flag] for flag in folds if flag in found)
+    return tuple(found[flag] for flag in flags if flag in found)
 
 
 def breaches(
-    armed: Iterable[Criterion], folds: Mapping[str, LiveFold], now: datetime
+    found_of: Mapping[Criterion, Iterable[Finding]],
 ) -> Iterator[tuple[str, Finding]]:
     """Criteria that are broken without being the treatment's doing: somebody has to look."""
-    for criterion in armed:
-        for finding in together(criterion, folds, now):
+    for criterion, findings in found_of.items():
+        for finding in findings:
             if finding.outcome in _TO_BE_LOOKED_AT and not finding.attributed:
                 yield criterion.id, finding
 
@@ -123,12 +120,10 @@ def breaches(
 _TO_BE_LOOKED_AT: Final = frozenset({Outcome.FAIL, Outcome.INVALID})
 
 
-def _sentenced(
-    criterion: Criterion, finding: Finding, folds: Mapping[str, LiveFold]
-) -> Iterator[Sentence]:
+def _sentenced(criterion: Criterion, finding: Finding, flags: Iterable[str]) -> Iterator[Sentence]:
     if not finding.attributed:
         return
-    for flag in finding.flags or frozenset(folds):
+    for flag in finding.flags or frozenset(flags):
         yield Sentence(
             flag=flag,
             cause=_cause(criterion, finding),

@@ -6,7 +6,6 @@ longer watched leaves nothing behind.
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -15,7 +14,6 @@ from gates.criteria import Criterion, Measure, Outcome, worst
 from gates.findings import Finding
 from gates.guarding.situation import StoreView
 from gates.live_fold import LiveFold
-from gates.live_judge import together
 from gates.stages import STAGES, UNMANAGED
 from gates.standing import Standing
 
@@ -47,18 +45,16 @@ class Soak:
 
 
 def shown(
-    criteria: Iterable[Criterion], folds: Mapping[str, LiveFold], now: datetime
+    found_of: Mapping[Criterion, Iterable[Finding]], folds: Mapping[str, LiveFold]
 ) -> Iterator[Shown]:
     """How every criterion stands for every flag that is watched.
 
     Args:
-        criteria: with source `live`.
+        found_of: the findings about every criterion with source `live`.
         folds: by flag.
-        now: only tells whether the ledgers are up to date.
     """
-    for criterion in criteria:
+    for criterion, findings in found_of.items():
         if criterion.measure is not Measure.SOAK:  # shown in minutes
-            findings = together(criterion, folds, now)
             for flag, fold in folds.items():
                 about = [f for f in findings if not f.flags or flag in f.flags]
                 yield _shown(flag, criterion, fold, about)

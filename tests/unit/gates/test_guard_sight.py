@@ -1,4 +1,4 @@
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -8,12 +8,13 @@ import pytest
 from live_builders import FIRST, HEADER, counts, drawn, just_after, row, rows
 
 from gates.criteria import Outcome
-from gates.guarding.sight import Sight, breaches, sentences
+from gates.findings import Finding
+from gates.guarding.sight import Sentence, Sight, breaches, sentences
 from gates.judge import Request, judge
 from gates.ledger import CONTROL, TREATMENT, Header, Row
 from gates.ledger_file import LEDGER_FOLDER, Ledger, name_of, text_of
 from gates.live_fold import LiveFold
-from gates.live_judge import folded
+from gates.live_judge import each_together, folded
 from gates.policy import load_policy
 from gates.reader import read_folder
 from gates.stages import Transition
@@ -59,14 +60,22 @@ def folds_of(told: dict[str, list[Row]]) -> dict[str, LiveFold]:
     }
 
 
+def convicted(folds: Mapping[str, LiveFold], now: datetime) -> tuple[Sentence, ...]:
+    return sentences(each_together(POLICY.armed, folds, now), folds)
+
+
+def complained_of(folds: Mapping[str, LiveFold], now: datetime) -> Iterator[tuple[str, Finding]]:
+    return breaches(each_together(POLICY.armed, folds, now))
+
+
 def test_healthy_traffic_convicts_nobody() -> None:
     told = drawn(600, 3)
-    assert sentences(POLICY.armed, {PIPELINE: fold(told)}, just_after(told)) == ()
+    assert convicted({PIPELINE: fold(told)}, just_after(told)) == ()
 
 
 def test_a_flag_that_alone_is_worse_is_convicted_by_a_verdict() -> None:
     told = rows(30, treatment=(60, 6, 0))
-    (found,) = sentences(POLICY.armed, {PIPELINE: fold(told)}, just_after(told))
+    (found,) = convicted({PIPELINE: fold(told)}, just_after(told))
     assert (found.flag, found.cause, found.criterion) == (
         PIPELINE,
         Cause.VERDICT,
@@ -77,7 +86,7 @@ def test_a_flag_that_alone_is_worse_is_convicted_by_a_verdict() -> None:
 
 def test_of_two_flags_only_the_guilty_is_convicted() -> None:
     told = both(0.05, 0.0)
-    found = sentences(POLICY.armed, folds_of(told), just_after(told[PIPELINE]))
+    found = convicted(folds_of(told), just_after(told[PIPELINE]))
     assert [(s.flag, s.cause) for s in found] == [(PIPELINE, Cause.VERDICT)]
 
 
@@ -86,7 +95,7 @@ def test_what_one_flag_did_to_both_arms_of_another_is_no_outage() -> None:
     told = both(0.05, 0.0)
     alone = {HTTP2: folds_of(told)[HTTP2]}
     assert alone[HTTP2].backstops["live_error_rate"].fired is not None
-    assert sentences(POLICY.armed, alone, just_after(told[HTTP2])) == ()
+    assert convicted(alone, just_after(told[HTTP2])) == ()
 
 
 def test_where_two_are_suspect_and_nobody_can_tell_both_go_as_unattributed() -> None:
@@ -95,7 +104,7 @@ def test_where_two_are_suspect_and_nobody_can_tell_both_go_as_unattributed() -> 
         flag: [replace(r, cells={}, counts=told[PIPELINE][r.minute - FIRST].counts) for r in given]
         for flag, given in told.items()
     }
-    found = sentences(POLICY.armed, folds_of(without), just_after(told[PIPELINE]))
+    found = convicted(folds_of(without), just_after(told[PIPELINE]))
     assert {(s.flag, s.cause) for s in found} == {
         (PIPELINE, Cause.UNATTRIBUTED),
         (HTTP2, Cause.UNATTRIBUTED),
@@ -108,7 +117,7 @@ def test_an_outage_of_both_arms_rolls_every_flag_back_and_names_none() -> None:
         PIPELINE: fold(told),
         HTTP2: fold(rows(10), replace(HEADER, flag=HTTP2)),
     }
-    found = sentences(POLICY.armed, folds, just_after(told))
+    found = convicted(folds, just_after(told))
     assert [(s.flag, s.cause) for s in found] == [
         (PIPELINE, Cause.UNATTRIBUTED),
         (HTTP2, Cause.UNATTRIBUTED),
@@ -117,21 +126,21 @@ def test_an_outage_of_both_arms_rolls_every_flag_back_and_names_none() -> None:
 
 def test_a_crash_outranks_what_else_is_found() -> None:
     told = [*rows(30, treatment=(60, 6, 0)), row(30, crashes={"e1": 2})]
-    (found,) = sentences(POLICY.armed, {PIPELINE: fold(told)}, just_after(told))
+    (found,) = convicted({PIPELINE: fold(told)}, just_after(told))
     assert (found.cause, found.criterion) == (Cause.CRASH, "live_crashes")
 
 
 def test_a_limit_broken_in_both_arms_is_a_complaint_and_no_sentence() -> None:
     told = rows(60, treatment=(60, 0, 20), control=(240, 0, 80))
     folds = {PIPELINE: fold(told)}
-    assert sentences(POLICY.armed, folds, just_after(told)) == ()
-    found = dict(breaches(POLICY.armed, folds, just_after(told)))
+    assert convicted(folds, just_after(told)) == ()
+    found = dict(complained_of(folds, just_after(told)))
     assert "not the treatment's doing, page" in found["live_ttft_p95"].reason
 
 
 def test_healthy_traffic_is_no_complaint() -> None:
     told = drawn(60, 3)
-    assert not list(breaches(POLICY.armed, {PIPELINE: fold(told)}, just_after(told)))
+    assert not list(complained_of({PIPELINE: fold(told)}, just_after(told)))
 
 
 def test_a_row_that_shows_nothing_leaves_the_last_valid_minute_where_it_was() -> None:

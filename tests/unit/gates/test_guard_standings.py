@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 from gates.guarding.ledgers import Ledgers
 from gates.guarding.situation import StoreView
 from gates.guarding.standings import StandingMetrics, shown, soaks
+from gates.live_judge import each_together
 from gates.policy import load_policy
 from gates.standing import Standing
 
@@ -43,7 +44,7 @@ class Scrape:
         self.ledgers.extend(self.minutes.rows, now)
         folds = self.ledgers.folds
         self.metrics.read(StoreView(where="memory", generation=1, flags=standings))
-        self.metrics.judged(shown(POLICY.live, folds, now), soaks(folds))
+        self.metrics.judged(shown(each_together(POLICY.live, folds, now), folds), soaks(folds))
 
     def value(self, name: str, **labels: str) -> float | None:
         return self.registry.get_sample_value(f"phase5_guard_{name}", {"flag": FLAG, **labels})
