@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC
 from enum import IntEnum
 from typing import Final
 
@@ -31,24 +31,22 @@ class Step:
     page: str
 
 
-def step_of(scene: Scene, flag: str, now: datetime) -> Step:
+def step_of(scene: Scene, flag: str) -> Step:
     """The first rule that speaks is the one that is told; the last one always does."""
-    return next(filter(None, (rule(scene, flag, now) for rule in _RULES)))
+    return next(filter(None, (rule(scene, flag) for rule in _RULES)))
 
 
-Rule = Callable[[Scene, str, datetime], Step | None]
+Rule = Callable[[Scene, str], Step | None]
 
 
-def _store_unknown(scene: Scene, flag: str, now: datetime) -> Step | None:
-    del now
+def _store_unknown(scene: Scene, flag: str) -> Step | None:
     if scene.standings is not None:
         return None
     level = Level.ACT if scene.share(flag) else Level.LOOK
     return Step(level, f"the store is unknown: {scene.trouble}", _back(scene, flag), "store.md")
 
 
-def _by_hand(scene: Scene, flag: str, now: datetime) -> Step | None:
-    del now
+def _by_hand(scene: Scene, flag: str) -> Step | None:
     standing = scene.standing(flag)
     hands = [view for view in scene.views() if view.flags[flag].unmanaged]
     if standing is None or (standing.managed and not hands):
@@ -57,9 +55,8 @@ def _by_hand(scene: Scene, flag: str, now: datetime) -> Step | None:
     return Step(Level.ACT, headline, _back(scene, flag, "raised by hand"), "incident-response.md")
 
 
-def _still_served(scene: Scene, flag: str, now: datetime) -> Step | None:
+def _still_served(scene: Scene, flag: str) -> Step | None:
     """It is off in the store, and an engine serves it or cannot be asked."""
-    del now
     standing = scene.standing(flag)
     waits = scene.unconfirmed(flag)
     if standing is None or standing.stage != OFF or not waits:
@@ -73,8 +70,7 @@ def _still_served(scene: Scene, flag: str, now: datetime) -> Step | None:
     return Step(Level.ACT, headline, command, "rollback-procedure.md")
 
 
-def _braked(scene: Scene, flag: str, now: datetime) -> Step | None:
-    del now
+def _braked(scene: Scene, flag: str) -> Step | None:
     standing = scene.standing(flag)
     braked = [view for view in scene.views() if view.flags[flag].braked]
     if standing is None or standing.stage == OFF or not braked:
@@ -85,7 +81,7 @@ def _braked(scene: Scene, flag: str, now: datetime) -> Step | None:
     return Step(Level.ACT, headline, command, "rollback-procedure.md")
 
 
-def _unwatched(scene: Scene, flag: str, now: datetime) -> Step | None:
+def _unwatched(scene: Scene, flag: str) -> Step | None:
     standing = scene.standing(flag)
     if standing is None or standing.stage == OFF:
         return None
@@ -97,15 +93,14 @@ def _unwatched(scene: Scene, flag: str, now: datetime) -> Step | None:
     if lapsed:
         headline = "a lease lapsed: no guard renews it"
         return Step(Level.ACT, headline, command, "incident-response.md")
-    if scene.guard.silent(now) and scene.guard.beat is not None:
+    if scene.guard.silent(scene.now) and scene.guard.beat is not None:
         since = scene.guard.beat.astimezone(UTC).strftime("%H:%M:%SZ")
         headline = f"the guard is silent since {since}"
         return Step(Level.ACT, headline, command, "incident-response.md")
     return None
 
 
-def _engine_silent(scene: Scene, flag: str, now: datetime) -> Step | None:
-    del now
+def _engine_silent(scene: Scene, flag: str) -> Step | None:
     standing = scene.standing(flag)
     silent = [url for url, engine in scene.engines.items() if isinstance(engine, EngineError)]
     if standing is None or standing.stage == OFF or not silent:
@@ -114,9 +109,8 @@ def _engine_silent(scene: Scene, flag: str, now: datetime) -> Step | None:
     return Step(Level.ACT, headline, _phase5(scene, "status"), "incident-response.md")
 
 
-def _told(scene: Scene, flag: str, now: datetime) -> Step | None:
+def _told(scene: Scene, flag: str) -> Step | None:
     """What the guard told of this flag and is not over."""
-    del now
     standing = scene.standing(flag)
     texts = [text for text in scene.guard.told.values() if flag in text]
     if standing is None or standing.stage == OFF or not texts:
@@ -124,8 +118,7 @@ def _told(scene: Scene, flag: str, now: datetime) -> Step | None:
     return Step(Level.LOOK, texts[0], _phase5(scene, "status"), "incident-response.md")
 
 
-def _held(scene: Scene, flag: str, now: datetime) -> Step | None:
-    del now
+def _held(scene: Scene, flag: str) -> Step | None:
     standing = scene.standing(flag)
     if standing is None or not standing.held:
         return None
@@ -133,8 +126,7 @@ def _held(scene: Scene, flag: str, now: datetime) -> Step | None:
     return Step(Level.LOOK, f"held: {standing.held}", command, "rollout-procedure.md")
 
 
-def _suspect(scene: Scene, flag: str, now: datetime) -> Step | None:
-    del now
+def _suspect(scene: Scene, flag: str) -> Step | None:
     standing = scene.standing(flag)
     if standing is None or not standing.suspect:
         return None
@@ -145,8 +137,7 @@ def _suspect(scene: Scene, flag: str, now: datetime) -> Step | None:
     return Step(Level.LOOK, headline, command, "incident-response.md")
 
 
-def _off(scene: Scene, flag: str, now: datetime) -> Step | None:
-    del now
+def _off(scene: Scene, flag: str) -> Step | None:
     standing = scene.standing(flag)
     if standing is None or standing.stage != OFF:
         return None
@@ -157,8 +148,7 @@ def _off(scene: Scene, flag: str, now: datetime) -> Step | None:
     return Step(Level.QUIET, "off", command, "rollout-procedure.md")
 
 
-def _soaking(scene: Scene, flag: str, now: datetime) -> Step | None:
-    del now
+def _soaking(scene: Scene, flag: str) -> Step | None:
     if flag not in scene.soak_left:
         return None
     left = scene.soak_left[flag]
@@ -172,8 +162,7 @@ def _soaking(scene: Scene, flag: str, now: datetime) -> Step | None:
     return None
 
 
-def _soaked(scene: Scene, flag: str, now: datetime) -> Step | None:
-    del now
+def _soaked(scene: Scene, flag: str) -> Step | None:
     standing = scene.standing(flag)
     if standing is None or not standing.following:
         return None
@@ -185,8 +174,7 @@ def _soaked(scene: Scene, flag: str, now: datetime) -> Step | None:
     return Step(Level.READY, headline, _gate(scene, flag, standing.stage), "rollout-procedure.md")
 
 
-def _rest(scene: Scene, flag: str, now: datetime) -> Step:
-    del now
+def _rest(scene: Scene, flag: str) -> Step:
     standing = scene.standing(flag)
     full = standing is not None and standing.stage == FULL
     headline = "at full; the hold-back stays as control" if full else "nothing to do"

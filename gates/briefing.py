@@ -5,7 +5,7 @@ A page, an alert and `phase5 status` open with the same lines.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC
 from pathlib import PurePosixPath
 from typing import Final
 
@@ -47,15 +47,15 @@ class Brief:
     rests: bool
 
 
-def briefs(scene: Scene, now: datetime) -> list[Brief]:
+def briefs(scene: Scene) -> list[Brief]:
     """Every flag, those first that cannot wait."""
-    found = [_brief(scene, flag, now) for flag in FLAGS]
+    found = [_brief(scene, flag) for flag in FLAGS]
     return sorted(found, key=lambda brief: -brief.level)
 
 
-def _brief(scene: Scene, flag: str, now: datetime) -> Brief:
+def _brief(scene: Scene, flag: str) -> Brief:
     unconfirmed = scene.unconfirmed(flag)
-    step = step_of(scene, flag, now)
+    step = step_of(scene, flag)
     return Brief(
         flag=flag,
         level=step.level,

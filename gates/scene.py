@@ -37,6 +37,7 @@ class Guard:
 class Scene:
     """All that was seen of a rollout. None and an empty mapping stand for *not known*."""
 
+    now: datetime
     standings: Mapping[str, Standing] | None
     generation: int | None
     engines: Mapping[str, EngineView | EngineError]

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -82,13 +82,20 @@ def look(question: Question, policy: Policy, store: Store) -> Status:
     except StoreError as error:
         engines = _asked(question, ())
         unknown = Scene(
-            standings=None, generation=None, engines=engines, last=None, trouble=str(error)
+            now=now,
+            standings=None,
+            generation=None,
+            engines=engines,
+            last=None,
+            guard=guard,
+            trouble=str(error),
+            config=_named(question),
         )
         return Status(
             where=store.where,
             engines=engines,
             problems=(str(error),),
-            briefs=tuple(briefs(replace(unknown, config=_named(question), guard=guard), now)),
+            briefs=tuple(briefs(unknown)),
             guard=guard,
         )
     rollout = snapshot.config.rollout
@@ -96,6 +103,7 @@ def look(question: Question, policy: Policy, store: Store) -> Status:
     soaks = {f: soak_of(question.config, policy, f, s) for f, s in snapshot.flags.items()}
     last, damage = _history(store)
     scene = Scene(
+        now=now,
         standings=snapshot.flags,
         generation=snapshot.generation,
         engines=engines,
@@ -113,7 +121,7 @@ def look(question: Question, policy: Policy, store: Store) -> Status:
         soaks={flag: soak for flag, soak in soaks.items() if soak},
         engines=engines,
         problems=(*problems_of(snapshot, engines), *damage, *_keep(question, rollout)),
-        briefs=tuple(briefs(scene, now)),
+        briefs=tuple(briefs(scene)),
         guard=guard,
         prometheus=_witness(rollout),
     )

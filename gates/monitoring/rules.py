@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import PurePosixPath
 from typing import Any, Final
 
 from engine.qos_config import SloPolicy
 from engine.rollout_config import LeaseSeconds
+from gates.briefing import RUNBOOKS
 from gates.stages import Policy
 
 #: The jobs of the scrape configuration.
@@ -15,7 +15,7 @@ ENGINES: Final = "phase5-engines"
 GUARD: Final = "phase5-guard"
 
 #: The page with a section for each alert.
-RUNBOOK: Final = PurePosixPath("docs/phase5/runbooks/alerts.md")
+RUNBOOK: Final = RUNBOOKS / "alerts.md"
 
 MINUTE: Final = 60.0
 HOUR: Final = 60 * MINUTE

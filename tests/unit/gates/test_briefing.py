@@ -59,6 +59,7 @@ def engine(flag: FlagView, *, lease: Lease | None = None, generation: int = 7) -
 def scene(standing: Standing = CANARY, share: float = 1.0, **changes: Any) -> Scene:
     """Two engines that serve what the store says, watched by a guard that is alive."""
     sound = Scene(
+        now=NOW,
         standings={**dict.fromkeys(FLAGS, OFF), FLAG: standing},
         generation=7,
         engines={A: engine(served(share)), B: engine(served(share))},
@@ -70,7 +71,7 @@ def scene(standing: Standing = CANARY, share: float = 1.0, **changes: Any) -> Sc
 
 
 def one(scene: Scene, flag: str = FLAG) -> Brief:
-    return next(brief for brief in briefs(scene, NOW) if brief.flag == flag)
+    return next(brief for brief in briefs(scene) if brief.flag == flag)
 
 
 def at_b(view: EngineView | EngineError, **changes: Any) -> Scene:
@@ -176,9 +177,9 @@ def test_no_command_of_a_state_can_be_torn_apart_by_a_shell() -> None:
 
 
 def test_the_most_pressing_flag_comes_first() -> None:
-    levels = [brief.level for brief in briefs(at_b(engine(BRAKED)), NOW)]
+    levels = [brief.level for brief in briefs(at_b(engine(BRAKED)))]
     assert levels == sorted(levels, reverse=True)
-    assert briefs(at_b(engine(BRAKED)), NOW)[0].flag == FLAG
+    assert briefs(at_b(engine(BRAKED)))[0].flag == FLAG
 
 
 def test_engines_are_told_apart_by_what_they_confirm() -> None:
