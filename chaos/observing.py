@@ -59,8 +59,7 @@ class Look:
 
     def total(self, name: str, **labels: str) -> float:
         """The sum of a metric over the samples that carry these labels."""
-        wanted = labels.items()
-        return sum(v.value for v in self.values if v.name == name and wanted <= v.labels.items())
+        return total(self.values, name, labels)
 
     @property
     def pids(self) -> tuple[int, ...]:
@@ -160,9 +159,19 @@ def _look(client: httpx.Client, clock: Callable[[], float]) -> Look:
 
 
 def _values(lines: Iterable[str]) -> list[Value]:
-    text = "\n".join(line for line in lines if line.startswith(_FAMILIES))
+    return parsed("\n".join(line for line in lines if line.startswith(_FAMILIES)))
+
+
+def parsed(text: str) -> list[Value]:
+    """The samples of an exposition."""
     return [
         Value(sample.name, sample.labels, sample.value)
         for family in text_string_to_metric_families(f"{text}\n")
         for sample in family.samples
     ]
+
+
+def total(values: Iterable[Value], name: str, labels: Mapping[str, str]) -> float:
+    """The sum of a metric over the samples that carry these labels."""
+    wanted = labels.items()
+    return sum(v.value for v in values if v.name == name and wanted <= v.labels.items())

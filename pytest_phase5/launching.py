@@ -22,6 +22,9 @@ from pytest_phase5.engines import EngineError
 from pytest_phase5.markers import EngineSpec
 from pytest_phase5.processes import Process, descendants, still_alive
 
+#: Ends what it started when its own parent is gone; see `pytest_phase5.leash`.
+LEASH: Final = (sys.executable, "-P", "-m", "pytest_phase5.leash")
+
 #: What starts an engine unless the user names a command. `-P`: nothing from the working
 #: folder may shadow our packages.
 OWN_COMMAND: Final = (sys.executable, "-P", "-m", "pytest_phase5.cli", "serve")
@@ -127,7 +130,7 @@ def start_process(
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as errors:
         popen = subprocess.Popen(  # noqa: S603 - a list from the user's own options, no shell
-            [sys.executable, "-P", "-m", "pytest_phase5.leash", *full],
+            [*LEASH, *full],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,

@@ -1,10 +1,14 @@
 """What every fault can do."""
 
 import time
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Protocol
 
+from chaos.errors import FaultError
 from chaos.record import Effect, Record
+
+#: Between two looks at what gives no sign by itself.
+_GLANCE_SECONDS: Final = 0.1
 
 
 class Breakage(Protocol):
@@ -41,3 +45,16 @@ class Breakage(Protocol):
 def wait(seconds: float) -> None:
     """Let time pass: how long a fault lasts is part of the fault."""
     time.sleep(seconds)
+
+
+def until(condition: Callable[[], bool], seconds: float, what: str) -> None:
+    """Wait for what has no event to wait on: it is asked again and again.
+
+    Raises:
+        FaultError: it never came.
+    """
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise FaultError(f"never within {seconds:g} s: {what}")
+        time.sleep(_GLANCE_SECONDS)

@@ -5,11 +5,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import httpx
-from prometheus_client.parser import text_string_to_metric_families
 
 from chaos.errors import FaultError
-from chaos.faults.base import wait
+from chaos.faults.base import until, wait
 from chaos.faults.network import cut_off
+from chaos.observing import parsed, total
 from chaos.record import Effect, Record
 from chaos.stage import Ground, Watch
 
@@ -23,8 +23,6 @@ _IN_FLIGHT_SECONDS: Final = 1.0
 
 #: What is asked through a cut is not waited for as long as by the guard.
 _UNHEARD_SECONDS: Final = 1.0
-
-_GLANCE_SECONDS: Final = 0.1
 
 _RENEWALS: Final = "phase5_guard_lease_renewals_total"
 _ROLLBACKS: Final = "phase5_guard_rollbacks_total"
@@ -157,11 +155,7 @@ class _Severed:
         return _total(f"{self._watched.guard.url}/metrics", name, labels)
 
     def _await(self, condition: Callable[[], bool], what: str) -> None:
-        deadline = time.monotonic() + _GUARD_SECONDS
-        while not condition():
-            if time.monotonic() > deadline:
-                raise FaultError(f"never within {_GUARD_SECONDS:g} s: {what}")
-            time.sleep(_GLANCE_SECONDS)
+        until(condition, _GUARD_SECONDS, what)
 
 
 class LosePrometheus(_Severed):
@@ -245,9 +239,4 @@ def _total(url: str, name: str, labels: Mapping[str, str]) -> float:
         text = httpx.get(url, timeout=_ANSWER_SECONDS, trust_env=False).text
     except httpx.HTTPError as error:
         raise FaultError(f"{url}: {error!r}") from None
-    return sum(
-        sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-        if sample.name == name and labels.items() <= sample.labels.items()
-    )
+    return total(parsed(text), name, labels)

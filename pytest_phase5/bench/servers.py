@@ -24,7 +24,7 @@ from engine.runtime.child import worker_environment
 from engine.runtime.models import ModelFiles
 from pytest_phase5.bench.arms import DECODE_CONCURRENCY, OFF, ON, PEER, PEER_WIDE
 from pytest_phase5.engines import EngineError
-from pytest_phase5.launching import last_line
+from pytest_phase5.launching import LEASH, last_line
 from pytest_phase5.load.subjects import started_engine
 
 #: What a peer calls the model that it was started with.
@@ -146,7 +146,7 @@ def _launch(
     command = [sys.executable, "-P", "-m", "mlx_lm", "server", "--log-level", "WARNING"]
     with log.open("wb") as output:
         return subprocess.Popen(  # noqa: S603 - the peer's own command line, and our numbers
-            [sys.executable, "-P", "-m", "pytest_phase5.leash", *command, *options],
+            [*LEASH, *command, *options],
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=output,

@@ -21,6 +21,7 @@ from typing import Any, Final
 import httpx
 
 from chaos.errors import FaultError, InstallError
+from chaos.faults.base import until
 from chaos.serving import free_port, stop_leashed
 from gates.exposition import parse
 from gates.guarding.sight import GRACE
@@ -52,7 +53,6 @@ _START_ROOM: Final = 8.0
 _BARELY_SECONDS: Final = 35.0
 
 _START_SECONDS: Final = 60.0
-_GLANCE_SECONDS: Final = 0.05
 
 
 def programs(tools: Path) -> tuple[str, str]:
@@ -139,7 +139,7 @@ def prometheus(place: Place, engine: str, target: str, *, barely: bool) -> Itera
         *(f"--web.listen-address={address}", "--log.level=error"),
     ]
     with _leashed([*place.leash, *command], place.folder / "prometheus.log") as process:
-        _await(lambda: _scraped(f"http://{address}"), process, "Prometheus scraped the engine")
+        _await_scrape(f"http://{address}", process)
         yield f"http://{address}"
 
 
@@ -257,9 +257,10 @@ def _scraped(url: str) -> bool:
     return answer.is_success and bool(answer.json()["data"]["result"])
 
 
-def _await(condition: Any, process: "subprocess.Popen[bytes]", what: str) -> None:
-    deadline = time.monotonic() + _START_SECONDS
-    while not condition():
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise FaultError(f"never: {what}; exit status {process.poll()}")
-        time.sleep(_GLANCE_SECONDS)
+def _await_scrape(url: str, process: "subprocess.Popen[bytes]") -> None:
+    def seen() -> bool:
+        if process.poll() is not None:
+            raise FaultError(f"Prometheus ended with status {process.returncode}")
+        return _scraped(url)
+
+    until(seen, _START_SECONDS, "Prometheus scraped the engine")

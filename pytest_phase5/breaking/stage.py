@@ -27,11 +27,8 @@ from pytest_phase5.breaking.monitoring import (
 )
 from pytest_phase5.breaking.traffic import Generators
 from pytest_phase5.engines import Engine
-from pytest_phase5.launching import OWN_COMMAND
+from pytest_phase5.launching import LEASH, OWN_COMMAND
 from pytest_phase5.load.subjects import started_engine
-
-#: Ends what it started when its own parent is gone; see `pytest_phase5.leash`.
-LEASH: Final = (sys.executable, "-P", "-m", "pytest_phase5.leash")
 
 _PHASE5: Final = (sys.executable, "-P", "-m", "pytest_phase5.cli")
 
