@@ -54,37 +54,31 @@ def monitoring(  # noqa: PLR0917 - one parameter an option
 
     hosts = Hosts(guard or [], alertmanager or [])
     wanted = _wanted(config, hosts, runbooks, window_scale, as_json=json)
-    stale = [folder / name for name, text in wanted.items() if _text(folder / name) != text]
-    if not check:
-        _write(folder, wanted, as_json=json)
-    named = [str(path) for path in (stale if check else (folder / name for name in wanted))]
+    paths = _stale(folder, wanted) if check else _written(folder, wanted, as_json=json)
+    named = [str(path) for path in paths]
     if json:
         say_json({"stale" if check else "written": named})
     else:
         for path in named:
             say(f"{path}: not what the configuration makes; run without --check" if check else path)
-    raise typer.Exit(ERROR if check and stale else DONE)
+    raise typer.Exit(ERROR if check and named else DONE)
 
 
-def _write(folder: Path, wanted: Mapping[str, str], *, as_json: bool) -> None:
-    from gates.durable import write_file
+def _stale(folder: Path, wanted: Mapping[str, str]) -> list[Path]:
+    from pytest_phase5.generated import differing
+
+    return [folder / name for name in differing(folder, wanted)]
+
+
+def _written(folder: Path, wanted: Mapping[str, str], *, as_json: bool) -> list[Path]:
     from gates.exits import ERROR, refuse
+    from pytest_phase5.generated import put
 
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, text in wanted.items():
-            write_file(folder / name, text.encode())
+        return put(folder, wanted, wanted)
     except OSError as error:
         message = f"phase5 monitoring: {error.filename or folder}: {error.strerror}"
         raise typer.Exit(refuse(message, ERROR, as_json=as_json)) from error
-
-
-def _text(path: Path) -> str | None:
-    """What a file has; None where it cannot be read, so that it is not what it has to be."""
-    try:
-        return path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError):
-        return None
 
 
 def _wanted(

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from engine.runtime.interface import RuntimeStartError
 from engine.runtime.models import ModelError, ModelFiles, resolve_model
+from gates.exits import DONE, ERROR, USAGE, refuse, warn
 from pytest_phase5.bench import tables
 from pytest_phase5.bench.arms import ARMS
 from pytest_phase5.bench.cells import FAST_BYTES, WORKLOADS, cells
@@ -23,9 +24,6 @@ from pytest_phase5.bench.running import Order, Outcome, carry_out
 from pytest_phase5.engines import EngineError
 from pytest_phase5.load.tables import table
 
-DONE: Final = 0
-ERROR: Final = 1
-USAGE: Final = 2
 FOLDER: Final = Path("phase5-bench")
 RESULT_FILE: Final = "bench.json"
 PICTURE_FILE: Final = "bench.svg"
@@ -58,9 +56,9 @@ def run(options: Options, *, as_json: bool) -> int:
     try:
         return _run(options, as_json=as_json)
     except (UsageError, ModelError) as error:
-        return _refuse(str(error), USAGE)
+        return refuse(f"phase5 bench: {error}", USAGE, as_json=as_json)
     except (EngineError, RuntimeStartError) as error:
-        return _refuse(str(error), ERROR)
+        return refuse(f"phase5 bench: {error}", ERROR, as_json=as_json)
 
 
 def _run(options: Options, *, as_json: bool) -> int:
@@ -71,10 +69,10 @@ def _run(options: Options, *, as_json: bool) -> int:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"--report {folder}: not empty; allowed: a new or empty folder")
     folder.mkdir(parents=True, exist_ok=True)
-    _say(f"model {model.name}, seed {seed}, report {folder}")
+    warn(f"model {model.name}, seed {seed}, report {folder}")
     outcome = _compared(options, model, seed, folder)
     shares = [
-        Share(model=model, streams=streams, rounds=options.rounds, seed=seed).measure(folder, _say)
+        Share(model=model, streams=streams, rounds=options.rounds, seed=seed).measure(folder, warn)
         for streams in options.limit
     ]
     facts = document(model, seed, options.rounds, outcome, shares)
@@ -108,7 +106,7 @@ def _compared(options: Options, model: ModelFiles, seed: int, folder: Path) -> O
         seconds=options.seconds,
         patient=not fast,
     )
-    return carry_out(order, folder, _say)
+    return carry_out(order, folder, warn)
 
 
 def _check(options: Options) -> None:
@@ -140,13 +138,3 @@ def _show(facts: Mapping[str, Any]) -> None:
         if grid.rows:
             console.print()
             console.print(table(grid), soft_wrap=True)
-
-
-def _say(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
-    sys.stderr.flush()
-
-
-def _refuse(message: str, status: int) -> int:
-    sys.stderr.write(f"phase5: {message}\n")
-    return status

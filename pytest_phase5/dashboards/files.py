@@ -14,6 +14,7 @@ from pytest_phase5.dashboards.flag import flag_board
 from pytest_phase5.dashboards.overview import overview
 from pytest_phase5.dashboards.pressure import pressure
 from pytest_phase5.dashboards.rollout import rollout
+from pytest_phase5.generated import differing, put
 
 #: Where they stand in this project.
 FOLDER: Final = Path("config/grafana/dashboards")
@@ -36,18 +37,14 @@ def write(folder: Path, texts: Mapping[str, str]) -> list[Path]:
     Raises:
         OSError: the folder cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    changed = [name for name, text in texts.items() if not _holds(folder / name, text)]
-    for name in changed:
-        (folder / name).write_text(texts[name], encoding="utf-8")
-    return [folder / name for name in changed]
+    return put(folder, texts, differing(folder, texts))
 
 
 def stale(folder: Path, texts: Mapping[str, str]) -> list[Path]:
     """Files that are missing, differ, or are of no dashboard."""
     others = {path.name for path in folder.glob("*.json")} - texts.keys()
-    differ = {name for name, text in texts.items() if not _holds(folder / name, text)}
-    return [folder / name for name in sorted(others | differ)]
+    differ = differing(folder, texts)
+    return [folder / name for name in sorted(others.union(differ))]
 
 
 def _name(board: model.Dashboard) -> str:
@@ -56,7 +53,3 @@ def _name(board: model.Dashboard) -> str:
 
 def _text(board: model.Dashboard) -> str:
     return dumps(board, cls=JSONEncoder, indent=2, sort_keys=True) + "\n"
-
-
-def _holds(path: Path, text: str) -> bool:
-    return path.is_file() and path.read_text(encoding="utf-8") == text

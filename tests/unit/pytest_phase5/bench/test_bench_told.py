@@ -7,10 +7,11 @@ import pytest
 from bench_rounds import a_round
 
 from engine.runtime.models import ModelFiles
+from gates.exits import USAGE
 from pytest_phase5.bench import tables
 from pytest_phase5.bench.arms import OFF, ON, PEER
 from pytest_phase5.bench.cells import Cell
-from pytest_phase5.bench.cli import USAGE, Options, run
+from pytest_phase5.bench.cli import Options, run
 from pytest_phase5.bench.document import document, sound
 from pytest_phase5.bench.identity import Identity, matches
 from pytest_phase5.bench.limit import Observed, Pair, row
