@@ -95,6 +95,13 @@ def outcome(verdict: dict[str, Any], criterion: str) -> str:
     return str(found)
 
 
+def told(session: GatedSession, verdict: dict[str, Any]) -> None:
+    """The report of a session shows its verdict, worked out again."""
+    report = (session.folder / "phase5-report" / "report.html").read_text(encoding="utf-8")
+    assert f'id="word">{verdict["verdict"]}<' in report, session.output
+    assert "when this page was written: identical." in report, session.output
+
+
 @pytest.mark.parametrize("fault", COUNTED)
 def test_what_fails_is_taken_back_and_what_does_not_is_kept(
     fault: str, counted: GatedSession
@@ -105,9 +112,7 @@ def test_what_fails_is_taken_back_and_what_does_not_is_kept(
     good = expected == "promote"
     assert (outcome(verdict, criterion) == "pass") is good, counted.output
     assert (counted.process.returncode == 0) is good, counted.output
-    report = (counted.folder / "phase5-report" / "report.html").read_text(encoding="utf-8")
-    assert f'id="word">{verdict["verdict"]}<' in report, counted.output
-    assert "when this page was written: identical." in report, counted.output
+    told(counted, verdict)
 
 
 @pytest.mark.parametrize(("engine", "criterion", "flags"), TIMED)
@@ -119,6 +124,7 @@ def test_what_is_slower_or_leaks_is_not_promoted(
         verdict = session.verdict()
     finally:
         session.stop()
+    told(session, verdict)
     if engine == SAME:  # a noisy machine may keep it from being told, no more
         assert verdict["verdict"] in {"promote", "hold"}, session.output
         assert outcome(verdict, criterion) in {"pass", "inconclusive"}, session.output
