@@ -106,7 +106,9 @@ def test_under_pressure_an_engine_serves_on_and_recovers(tmp_path: Path) -> None
         assert set(load.answers) <= {"ok", "memory_pressure"}
         (child,) = served.children()
         assert psutil.pid_exists(child.pid)
-        until(lambda: memory(served)["rung"] == "rest")
+        # An allocator may keep some of what an idle process gave back, which the ladder tells
+        # apart from none: its lowest rung costs nobody an answer.
+        until(lambda: memory(served)["rung"] in {"rest", "evict"})
         assert int(memory(served)["bytes"]) < budget
         until(lambda: served.status()["limit"] == LIMIT)
         assert ask(served, "x", 2).status_code == 200
