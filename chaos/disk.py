@@ -80,6 +80,7 @@ def _mount(folder: Path, leash: Sequence[str]) -> tuple["subprocess.Popen[bytes]
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            env=dict(os.environ),
             start_new_session=True,  # a Ctrl-C is for us, who stop it in order
         )
         said = _first_line(process)

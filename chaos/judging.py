@@ -134,7 +134,7 @@ def _times(experiment: Experiment, record: Record) -> Times:
     return Times(
         detection=next(signs, None),
         remediation=next(deeds, None),
-        recovery=_recovery(experiment, record) if ENDED in marks and HEALED in marks else None,
+        recovery=recovery(experiment, record),
     )
 
 
@@ -146,8 +146,10 @@ def _deeds(look: Look) -> float:
     return sum(look.total(name) for name in _DEEDS)
 
 
-def _recovery(experiment: Experiment, record: Record) -> float | None:
-    """The latest of all flows: service is back when it is back for everybody."""
+def recovery(experiment: Experiment, record: Record) -> float | None:
+    """Seconds from heal until service was back for everybody; None: not while it was watched."""
+    if ENDED not in record.marks or HEALED not in record.marks:
+        return None
     healed, until = record.at(HEALED), record.at(ENDED)
     latest = 0.0
     for clients in experiment.clients:

@@ -20,7 +20,7 @@ from chaos.faults import Breakage, make_fault
 from chaos.grounds import base_of, prepare
 from chaos.holdings import Holdings, grown, holdings
 from chaos.journal import Account
-from chaos.judging import Told, judge
+from chaos.judging import Told, judge, recovery
 from chaos.observing import Look
 from chaos.record import BASELINE, ENDED, HEALED, INJECTED, READY, Effect, Record
 from chaos.stage import Ground, Stage, Subject
@@ -156,6 +156,8 @@ class _Run:
         self._watch(ground, crowd)
         for name, running in flows.items():
             self.books.take(name, running.stop)
+        while recovery(self.experiment, self._record()) is None and self._may_recover():
+            self._watch_on(ground, undo)
         left = self._settled(ground)
         if held is not None and left is not None:
             self._leaks = tuple(grown(held, left))
@@ -220,6 +222,17 @@ class _Run:
             self._await_quiet(ground)
         except FaultError as error:  # the windows show whether service came back
             self.books.missed("watch", time.monotonic(), error)
+        self.books.mark(ENDED)
+
+    def _may_recover(self) -> bool:
+        """Whether service that comes back now would be back in time."""
+        return time.monotonic() - self.books.marks[HEALED] < self.experiment.recover_seconds
+
+    def _watch_on(self, ground: Ground, undo: ExitStack) -> None:
+        """See more requests to their end: what turned some away may do so for a while yet."""
+        self.say(f"service is not back yet; watching for {self.spans.after:g} s more")
+        for name, running in self._start_all(ground, undo, self.spans.after).items():
+            self.books.take(name, running.wait)
         self.books.mark(ENDED)
 
     def _await_quiet(self, ground: Ground) -> None:

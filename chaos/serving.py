@@ -56,7 +56,9 @@ def borrowed(url: str) -> Iterator[Toxiproxy]:
     server.version()
     prefix = f"phase5-{os.getpid()}-"
     command = [sys.executable, "-P", "-m", "chaos.sweeping", url, prefix]
-    sweeper = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)  # noqa: S603 - our own module
+    sweeper = subprocess.Popen(  # noqa: S603 - our own module
+        command, stdin=subprocess.PIPE, env=dict(os.environ), start_new_session=True
+    )
     try:
         yield server
     finally:
@@ -85,6 +87,7 @@ def _start(
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=output,
+                env=dict(os.environ),
                 start_new_session=True,  # a Ctrl-C is for us, who stop it in order
             )
         try:

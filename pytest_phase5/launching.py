@@ -135,6 +135,8 @@ def start_process(
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
+            # Not the live one: pytest writes to it for each test, and a thread may start us.
+            env=dict(os.environ),
             # A Ctrl-C is for pytest, which then stops its engines in order.
             start_new_session=True,
         )

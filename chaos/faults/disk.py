@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -229,7 +230,12 @@ class FullDisk:
 def run(command: Sequence[str]) -> dict[str, Any]:
     """A command's exit status and what it said last."""
     done = subprocess.run(  # noqa: S603 - a list, no shell
-        [*command], capture_output=True, text=True, check=False, timeout=_COMMAND_SECONDS
+        [*command],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=_COMMAND_SECONDS,
+        env=dict(os.environ),
     )
     said = (done.stdout + done.stderr).strip().splitlines()
     return {"status": done.returncode, "said": said[-3:]}

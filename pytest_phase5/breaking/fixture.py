@@ -19,7 +19,8 @@ from pytest_phase5.launching import OWN_COMMAND
 from pytest_phase5.markers import chaos as chaos_mark
 from pytest_phase5.markers import wanted_engines
 from pytest_phase5.options import Settings
-from pytest_phase5.recording import LOGS_DIR, SETTINGS, Evidence, run_of
+from pytest_phase5.recording import LOGS_DIR, Evidence, run_of
+from pytest_phase5.stash import SETTINGS
 
 
 @dataclass(slots=True)

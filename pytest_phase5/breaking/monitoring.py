@@ -129,6 +129,7 @@ def prometheus(place: Place, engine: str, target: str, *, barely: bool) -> Itera
         [promtool, "tsdb", "create-blocks-from", "openmetrics", "--quiet", str(past), str(data)],
         check=True,
         capture_output=True,
+        env=dict(os.environ),
     )
     job = {"job_name": "engines", "static_configs": [{"targets": [target]}]}
     each = {"scrape_interval": "1s", "scrape_timeout": "1s"}
