@@ -13,7 +13,7 @@ from pytest_phase5.fixtures import SPEC_FIXTURE
 from pytest_phase5.markers import Slo, marked, mistakes, slos
 from pytest_phase5.options import Settings
 from pytest_phase5.ours import foreign_packages
-from pytest_phase5.recording import SETTINGS, worker_input
+from pytest_phase5.stash import SETTINGS, worker_input
 
 #: Attribute of a collection report that carries a usage error to the controller.
 _CARRIED: Final = "phase5_usage_error"
@@ -22,8 +22,11 @@ _CARRIED: Final = "phase5_usage_error"
 _SOFTENING: Final = ("flaky", "xfail")
 
 
-def check_items(config: pytest.Config, items: list[pytest.Item]) -> None:
+def check_items(config: pytest.Config, items: list[pytest.Item]) -> bool:
     """Check the marks of ours on every item.
+
+    Returns:
+        Whether any item has a mark of ours, or an engine.
 
     Raises:
         pytest.UsageError: for the first mistake; one line that says how many follow.
@@ -31,15 +34,16 @@ def check_items(config: pytest.Config, items: list[pytest.Item]) -> None:
     settings = config.stash[SETTINGS]
     ours = [item for item in items if marked(item, gating=settings.gate is not None)]
     if not ours and not any(SPEC_FIXTURE in getattr(i, "fixturenames", ()) for i in items):
-        return
+        return False
     foreign = foreign_packages()
     if foreign:
         _refuse(config, items, str(foreign[0]))
-        return
+        return True
     found = list(_all_mistakes(settings, ours))
     if found:
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
         _refuse(config, items, found[0] + more)
+    return True
 
 
 class Refusals:

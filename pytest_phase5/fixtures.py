@@ -14,13 +14,14 @@ import pytest
 
 from pytest_phase5.markers import EngineSpec, wanted_engines
 from pytest_phase5.options import Settings, parse_flag_sets
-from pytest_phase5.recording import SETTINGS, Evidence, evidence_of, pool_of, run_of
+from pytest_phase5.stash import SETTINGS
 
 if TYPE_CHECKING:
     from pytest_phase5.breaking.fixture import Faults
     from pytest_phase5.engines import Engine
     from pytest_phase5.load.running import ProfileResult
     from pytest_phase5.pool import EnginePool
+    from pytest_phase5.recording import Evidence
 
 #: The hidden session-scoped parameter by which pytest groups tests that share engines.
 SPEC_FIXTURE: Final = "_phase5_engine_spec"
@@ -79,20 +80,24 @@ def engine_pair(request: pytest.FixtureRequest, _phase5_engine_spec: EngineSpec)
 @pytest.fixture
 def engines(request: pytest.FixtureRequest) -> Engines:
     """A factory: `with engines.start("all", model="tiny") as engine: ...`."""
+    from pytest_phase5.recording import pool_of
+
     settings = request.config.stash[SETTINGS]
     return Engines(pool_of(request), _model(settings, request.node))
 
 
 @pytest.fixture
-def evidence(request: pytest.FixtureRequest) -> Evidence:
+def evidence(request: pytest.FixtureRequest) -> "Evidence":
     """Where a test puts its samples and checks. Written out however the test ends."""
+    from pytest_phase5.recording import evidence_of, run_of
+
     run_of(request)
     return evidence_of(request.node)
 
 
 @pytest.fixture
 def load(
-    request: pytest.FixtureRequest, mlx_engine: "Engine", evidence: Evidence, tmp_path: Path
+    request: pytest.FixtureRequest, mlx_engine: "Engine", evidence: "Evidence", tmp_path: Path
 ) -> "Callable[[], ProfileResult]":
     """Runs the profile of the `load` marker against the engine; samples become evidence."""
     from pytest_phase5.pressing import presser
@@ -101,7 +106,7 @@ def load(
 
 
 @pytest.fixture
-def faults(request: pytest.FixtureRequest, evidence: Evidence) -> "Iterator[Faults]":
+def faults(request: pytest.FixtureRequest, evidence: "Evidence") -> "Iterator[Faults]":
     """Breaks things and puts them back: `faults.run()` is the experiment of the `chaos` marker."""
     from pytest_phase5.breaking.fixture import Faults
 
@@ -143,6 +148,7 @@ def _model(settings: Settings, node: pytest.Item | pytest.Collector) -> str | No
 
 def _running(request: pytest.FixtureRequest, *specs: EngineSpec) -> "tuple[Engine, ...]":
     from pytest_phase5.engines import EngineError
+    from pytest_phase5.recording import pool_of
 
     try:
         return pool_of(request).group(*specs)

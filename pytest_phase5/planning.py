@@ -16,7 +16,7 @@ import pytest
 from pytest_phase5.doors import demanded
 from pytest_phase5.markers import marked, slos
 from pytest_phase5.options import SUITE_INI
-from pytest_phase5.recording import PLAN, SETTINGS, WORKER_INPUT, worker_input
+from pytest_phase5.stash import PLAN, SETTINGS, WORKER_INPUT, worker_input
 
 #: Where the packaged suite stands.
 SUITE: Final = Path(__file__).resolve().parent / "suite"

@@ -15,22 +15,11 @@ from pytest_phase5.fixtures import (
     load,
     mlx_engine,
     parametrize_engines,
-    wanted_specs,
 )
-from pytest_phase5.markers import register_markers, slos
+from pytest_phase5.markers import register_markers
 from pytest_phase5.options import add_options, read_settings
 from pytest_phase5.ours import check_ours
-from pytest_phase5.recording import (
-    EVIDENCE,
-    PLAN,
-    POOL,
-    SETTINGS,
-    begin_attempt,
-    evidence_of,
-    stop_engines,
-    worker_input,
-    write_evidence,
-)
+from pytest_phase5.stash import PLAN, SETTINGS, stop_engines, worker_input
 
 __all__ = ["engine_pair", "engine_spec", "engines", "evidence", "faults", "load", "mlx_engine"]
 
@@ -53,8 +42,10 @@ def pytest_configure(config: pytest.Config) -> None:
     settings = config.stash[SETTINGS] = read_settings(config)
     if settings.gate is not None and _runs_tests(config):
         check_ours(pytest.UsageError)
+        from pytest_phase5.per_test import attend_tests
         from pytest_phase5.session import begin_gate
 
+        attend_tests(config)
         begin_gate(config, settings)
 
 
@@ -68,7 +59,10 @@ def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
 ) -> Generator[None, None, None]:
     """Check every marker before any other plugin takes items away."""
-    check_items(config, items)
+    if check_items(config, items):
+        from pytest_phase5.per_test import attend_tests
+
+        attend_tests(config)
     plan = config.stash.get(PLAN, None)
     if plan is not None:
         plan.take(items)
@@ -84,41 +78,6 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         send_plan(session.config, session.items)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Count the attempt."""
-    begin_attempt(item)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
-    """Write evidence inside the call phase, so that a broken bound fails as any test does."""
-    try:
-        yield
-    finally:
-        if EVIDENCE in item.stash:
-            write_evidence(item, [mark.criterion for mark in slos(item)])
-    bounded = [mark for mark in slos(item) if mark.max is not None or mark.min is not None]
-    if bounded:
-        from pytest_phase5.bounds import check_bounds
-        from pytest_phase5.doors import policy_of
-
-        criteria = policy_of(item.config.stash[SETTINGS]).criteria
-        pairs = [(criteria[mark.criterion], mark) for mark in bounded]
-        check_bounds(pairs, evidence_of(item))
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_teardown(
-    item: pytest.Item, nextitem: pytest.Item | None
-) -> Generator[None, None, None]:
-    """Stop engines with the last test that used them: how they stop is part of that test."""
-    try:
-        yield
-    finally:
-        _settle_engines(item, nextitem)
-
-
 def pytest_unconfigure(config: pytest.Config) -> None:
     """After Ctrl-C: the engines of the test that was cut."""
     stop_engines(config)
@@ -128,15 +87,3 @@ def _runs_tests(config: pytest.Config) -> bool:
     """Whether this call runs tests, and does not only show or list something."""
     shows = ("help", "version", "collectonly", "markers", "showfixtures", "show_fixtures_per_test")
     return not any(config.getoption(name, default=False) for name in shows)
-
-
-def _settle_engines(item: pytest.Item, nextitem: pytest.Item | None) -> None:
-    pool = item.config.stash.get(POOL, None)
-    if pool is None:
-        return
-    from pytest_phase5.engines import EngineError
-
-    try:
-        pool.settle(wanted_specs(nextitem))
-    except EngineError as error:
-        pytest.fail(str(error), pytrace=False)

@@ -16,7 +16,8 @@ from pytest_phase5.load.running import ProfileResult, Runner
 from pytest_phase5.load.showing import Lines
 from pytest_phase5.markers import EngineSpec
 from pytest_phase5.markers import load as load_mark
-from pytest_phase5.recording import SETTINGS, Evidence, pool_of
+from pytest_phase5.recording import Evidence, pool_of
+from pytest_phase5.stash import SETTINGS
 
 
 def presser(

@@ -5,7 +5,6 @@ end of the call phase, also when the test failed, was skipped or xfailed inside.
 """
 
 import datetime as dt
-import sys
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from pytest_phase5.options import Settings
+from pytest_phase5.stash import POOL, RUN, SETTINGS, WORKER_INPUT, worker_input
 
 if TYPE_CHECKING:
     from gates.evidence import Check
@@ -23,15 +22,9 @@ if TYPE_CHECKING:
     from gates.usage import Usage
     from pytest_phase5.engines import Engine
     from pytest_phase5.load.running import ProfileResult
-    from pytest_phase5.planning import Plan
     from pytest_phase5.pool import EnginePool
 
-#: Key under which the controller of pytest-xdist hands the run to its workers.
-WORKER_INPUT: Final = "phase5"
-
 LOGS_DIR: Final = "logs"
-
-SETTINGS: pytest.StashKey[Settings] = pytest.StashKey()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,9 +119,6 @@ class Evidence:
 
 EVIDENCE: pytest.StashKey[Evidence] = pytest.StashKey()
 ATTEMPT: pytest.StashKey[int] = pytest.StashKey()
-RUN: pytest.StashKey[Run] = pytest.StashKey()
-PLAN: "pytest.StashKey[Plan]" = pytest.StashKey()
-POOL: "pytest.StashKey[EnginePool]" = pytest.StashKey()
 
 
 def run_of(request: pytest.FixtureRequest) -> Run:
@@ -139,6 +129,9 @@ def run_of(request: pytest.FixtureRequest) -> Run:
     """
     stash = request.config.stash
     if RUN not in stash:
+        from pytest_phase5.per_test import attend_tests
+
+        attend_tests(request.config)
         factory: pytest.TempPathFactory = request.getfixturevalue("tmp_path_factory")
         stash[RUN] = new_run(request.config, factory.mktemp("phase5"))
     return stash[RUN]
@@ -156,12 +149,6 @@ def new_run(config: pytest.Config, folder: Path) -> Run:
     )
 
 
-def worker_input(config: pytest.Config) -> dict[str, Any] | None:
-    """What the controller of pytest-xdist handed to this worker; None in any other process."""
-    given: dict[str, Any] | None = getattr(config, "workerinput", None)
-    return given
-
-
 def pool_of(request: pytest.FixtureRequest) -> "EnginePool":
     """The session's engines, made when a fixture first needs them."""
     from pytest_phase5.pool import EnginePool
@@ -175,21 +162,9 @@ def pool_of(request: pytest.FixtureRequest) -> "EnginePool":
     return config.stash[POOL]
 
 
-def stop_engines(config: pytest.Config) -> None:
-    """Stop whatever runs at the end of a session: a test that was cut has left its engines."""
-    pool = config.stash.get(POOL, None)
-    if pool is None:
-        return
-    from pytest_phase5.engines import EngineError
-
-    try:
-        pool.stop_group()
-    except EngineError as error:  # no test is left that could fail
-        sys.stderr.write(f"phase5: {error}\n")
-
-
 def evidence_of(item: pytest.Item) -> Evidence:
     """The evidence of an item's present attempt."""
+    item.stash.setdefault(ATTEMPT, 1)  # nobody counts before the first test of ours is set up
     return item.stash.setdefault(EVIDENCE, Evidence())
 
 

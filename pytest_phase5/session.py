@@ -30,7 +30,8 @@ from pytest_phase5.doors import (
 from pytest_phase5.options import Settings
 from pytest_phase5.outcomes import exit_status, never_zero, one_line, outcome_of, reason_of
 from pytest_phase5.planning import begin_plan, mentions_us
-from pytest_phase5.recording import LOGS_DIR, PLAN, RUN, WORKER_INPUT, Run, new_run, worker_input
+from pytest_phase5.recording import LOGS_DIR, Run, new_run
+from pytest_phase5.stash import PLAN, RUN, WORKER_INPUT, worker_input
 
 if TYPE_CHECKING:
     from gates.verdict import Verdict

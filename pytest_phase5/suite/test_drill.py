@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from pytest_phase5.doors import config_path
-from pytest_phase5.recording import SETTINGS, Evidence
+from pytest_phase5.recording import Evidence
+from pytest_phase5.stash import SETTINGS
 
 #: Enough that a rollback falls into many streams; `phase5 drill` rehearses it under 75.
 STREAMS = 24

@@ -12,7 +12,8 @@ from engine.core.flags import FLAGS
 from pytest_phase5.doors import policy_of
 from pytest_phase5.fixtures import EnginePair
 from pytest_phase5.load.workload import Workload
-from pytest_phase5.recording import SETTINGS, Evidence
+from pytest_phase5.recording import Evidence
+from pytest_phase5.stash import SETTINGS
 from pytest_phase5.suite.comparing import measure_in_turn
 
 #: Measures with a workload, and so many pairs between two looks.
