@@ -116,16 +116,17 @@ class Observer:
             return tuple(self._looks)
 
     def first(self, wanted: Callable[[Look], bool], seconds: float, what: str) -> Look:
-        """Wait for a look, from now on, that is wanted.
+        """Wait for a look that is wanted; one that is being taken already tells of earlier.
 
         Raises:
             FaultError: none came in time.
         """
-        deadline, seen = self._clock() + seconds, len(self.looks)
+        begun, seen = self._clock(), len(self.looks)
+        deadline = begun + seconds
         with self._news:
             while True:
                 for look in self._looks[seen:]:
-                    if wanted(look):
+                    if look.at >= begun and wanted(look):
                         return look
                 seen = len(self._looks)
                 left = deadline - self._clock()
