@@ -61,8 +61,12 @@ def child_environment(
     model_bytes: int,
     environment: Mapping[str, str] | None = None,
     platform: str = sys.platform,
+    *,
+    processes: int = 1,
 ) -> dict[str, str]:
     """The environment of a runtime process for a model of this size on disk.
+
+    `processes` of them share the cores.
 
     Raises:
         BlasError: see `find_openblas`.
@@ -70,18 +74,21 @@ def child_environment(
     environment = dict(os.environ if environment is None else environment)
     if platform != "linux":
         return environment
-    environment.setdefault(THREADS_VARIABLE, str(threads(model_bytes)))
+    environment.setdefault(THREADS_VARIABLE, str(threads(model_bytes, processes)))
     if library := find_openblas(environment):
         _prepend(environment, "LD_PRELOAD", [library])
         _prepend(environment, "LD_LIBRARY_PATH", _companions(Path(library), environment))
     return environment
 
 
-def threads(model_bytes: int) -> int:
-    """BLAS threads for a model: one for small models, else up to two."""
+def threads(model_bytes: int, processes: int = 1) -> int:
+    """BLAS threads for a model: one for small models, else up to two, and no more than cores.
+
+    Processes that compute with more threads than there are cores wait for each other's.
+    """
     if model_bytes < _ONE_THREAD_BYTES:
         return 1
-    return min(_MAX_THREADS, os.cpu_count() or 1)
+    return max(1, min(_MAX_THREADS, (os.cpu_count() or 1) // processes))
 
 
 def loaded(maps: Path = Path("/proc/self/maps"), platform: str = sys.platform) -> str:

@@ -232,15 +232,15 @@ def _ending(status: int | None) -> str:
     return f"exit status {status}" if status >= 0 else f"ended by {signal.Signals(-status).name}"
 
 
-def worker_environment(model: ModelFiles) -> dict[str, str]:
-    """The environment of a process that serves a model.
+def worker_environment(model: ModelFiles, processes: int = 1) -> dict[str, str]:
+    """The environment of a process that serves a model, one of several on this machine.
 
     Raises:
         RuntimeStartError: `PHASE5_BLAS` names something that is not there.
     """
     size = sum(file.stat().st_size for file in model.path.glob("*.safetensors"))
     try:
-        return blas.child_environment(size)
+        return blas.child_environment(size, processes=processes)
     except blas.BlasError as error:
         raise RuntimeStartError(str(error)) from error
 

@@ -27,4 +27,5 @@ class Work:
         Raises:
             RuntimeStartError: see `worker_environment`.
         """
-        return worker_environment(self.model)
+        here = self.config.replicas if self.config.backend == "local" else 1
+        return worker_environment(self.model, here)

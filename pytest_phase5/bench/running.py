@@ -16,7 +16,7 @@ from pytest_phase5.bench.asking import Asker, Round, at_rest
 from pytest_phase5.bench.cells import OVERLOADED, Cell
 from pytest_phase5.bench.identity import Identity, identical
 from pytest_phase5.bench.prompts import Asked, Sizes, asked
-from pytest_phase5.bench.servers import PATIENT, Server, started
+from pytest_phase5.bench.servers import Server, patience, started
 
 #: Prompts of each kind that are compared with mlx-lm's own answers.
 _EACH: Final = 4
@@ -114,7 +114,7 @@ def carry_out(order: Order, folder: Path, say: Say) -> Outcome:
             options={arm: server.options for arm, server in servers.items()},
             environment={arm: server.environment for arm, server in servers.items()},
             identities=identities,
-            engine_config=PATIENT if order.patient else "",
+            engine_config=patience(order.model) if order.patient else "",
         )
 
 

@@ -1,7 +1,8 @@
 """The servers that are measured: `mlx_lm.server`, and engines of ours, each in its processes.
 
 All of them run from the first round to the last; one at a time is asked. All compute with the
-same BLAS and the same number of its threads: what a runtime process of ours is started with.
+same BLAS and the same number of its threads. A model that is worth several threads is served by
+as many processes of ours with one each: the peer can only be one process.
 """
 
 import contextlib
@@ -33,7 +34,7 @@ DEFAULT_MODEL: Final = "default_model"
 START_SECONDS: Final = 120.0
 #: A model whose first token takes longer than the 550 ms of the packaged configuration would have
 #: most of its requests shed, which is right in service and no comparison.
-PATIENT: Final = "governor: {target_ttft_ms: 60000}\nqos: {remediation: {dry_run: true}}\n"
+_PATIENT: Final = "governor: {target_ttft_ms: 60000}\nqos: {remediation: {dry_run: true}}\n"
 #: Seconds between two looks at one that starts, and for one to end after SIGTERM.
 _LOOK: Final = 0.1
 _STOP_SECONDS: Final = 10.0
@@ -74,8 +75,11 @@ def started(
     """
     if arm in {OFF, ON}:
         flags = "all" if arm == ON else "off"
-        config = _patience(folder) if patient else None
-        with engine(flags, model, folder, config) as server:
+        config, replicas = None, 1
+        if patient:
+            config, replicas = folder / "patient.yaml", _threads(model)
+            config.write_text(patience(model), encoding="utf-8")
+        with engine(flags, model, folder, config, replicas) as server:
             yield server
         return
     wide = arm == PEER_WIDE
@@ -85,9 +89,12 @@ def started(
 
 @contextmanager
 def engine(
-    flags: str, model: ModelFiles, folder: Path, config: Path | None = None
+    flags: str, model: ModelFiles, folder: Path, config: Path | None = None, replicas: int = 1
 ) -> Iterator[Server]:
-    """An engine of ours with these flags; its configuration is the packaged one unless given."""
+    """An engine of ours with these flags; its configuration is the packaged one unless given.
+
+    `replicas` is what that configuration says.
+    """
     log = folder / f"engine-{flags}.log"
     with started_engine(flags, model=model.name, config=config, log=log) as started_one:
         if started_one.pid is None:
@@ -98,7 +105,7 @@ def engine(
             model=started_one.identity.model,
             pid=started_one.pid,
             options=f"phase5 serve --flags {flags}",
-            environment=preloaded(worker_environment(model)),
+            environment=preloaded(worker_environment(model, replicas)),
         )
 
 
@@ -126,11 +133,14 @@ def peer(model: ModelFiles, folder: Path, decode: int | None) -> Iterator[Server
         _end(process)
 
 
-def _patience(folder: Path) -> Path:
-    """A configuration in which no first token is too late, for both of our arms."""
-    path = folder / "patient.yaml"
-    path.write_text(PATIENT, encoding="utf-8")
-    return path
+def patience(model: ModelFiles) -> str:
+    """A configuration of both of our arms in which no first token is too late."""
+    return f"{_PATIENT}runtime: {{replicas: {_threads(model)}}}\n"
+
+
+def _threads(model: ModelFiles) -> int:
+    """What a single process would compute with."""
+    return int(worker_environment(model).get(THREADS_VARIABLE, 1))
 
 
 def preloaded(environment: Mapping[str, str]) -> dict[str, str]:

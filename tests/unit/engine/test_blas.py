@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,16 @@ def test_macos_needs_nothing() -> None:
 def test_small_models_get_one_thread_and_large_ones_at_most_two() -> None:
     assert blas.threads(1_000_000) == 1
     assert 1 <= blas.threads(500_000_000) <= 2
+
+
+def test_processes_share_the_cores() -> None:
+    cores = os.cpu_count() or 1
+    assert blas.threads(500_000_000, cores) == 1
+    assert blas.threads(500_000_000, 2 * cores) == 1
+    environment = blas.child_environment(
+        500_000_000, {"PHASE5_BLAS": "none"}, "linux", processes=cores
+    )
+    assert environment["OPENBLAS_NUM_THREADS"] == "1"
 
 
 def test_threads_set_by_the_user_stay() -> None:
