@@ -78,26 +78,30 @@ def _targets(files: Files) -> str:
 
 
 def _prefill(facts: Mapping[str, Any] | None) -> str:
-    """What reading together costs: the profile behind the rows with a shared prompt."""
+    """What computing together costs, and where the time goes: behind the rows of the real model."""
     if facts is None:
         return ""
-    lines = [
-        (
-            rows,
-            f"{row['read_ms']:.0f}",
-            f"{row['read_ms'] / int(rows):.0f}",
-            f"{row['step_ms']:.0f}",
-        )
-        for rows, row in facts["rows"].items()
-    ]
-    columns = ("prompts read together", "ms", "ms each", "decoding step of as many, ms")
+    lines = [_together(f"{rows} prompts", int(rows), row) for rows, row in facts["rows"].items()]
+    split, most = facts["split"], max(map(int, facts["rows"]))
+    lines.append(_together(f"{most} in {split['processes']} processes", most, split))
+    columns = ("read together", "ms", "ms each", "decoding step of as many, ms")
     told = (
         f"`{facts['model']}`, {facts['new']} new tokens of each prompt behind {facts['known']} "
-        "that are known, in mlx-lm's model alone (`tests/performance/bench_prefill.py`):"
+        "that are known, in mlx-lm's model alone (`tests/performance/bench_prefill.py`). The last "
+        "row has one BLAS thread in each process, the others two."
     )
+    parts = [(name, f"{took:.1f}") for name, took in facts["operations"].items()]
+    where = f"Where the time of one layer goes, for {most} prompts:"
     return (
-        f"## Profile: prompts read together\n\n{told}\n\n{markdown(Grid(columns, tuple(lines), 1))}"
+        f"## Profile: what the model computes\n\n{told}\n\n"
+        f"{markdown(Grid(columns, tuple(lines), 1))}\n{where}\n\n"
+        f"{markdown(Grid(('part of a layer', 'ms'), tuple(parts), 1))}"
     )
+
+
+def _together(name: str, rows: int, took: Mapping[str, Any]) -> tuple[str, ...]:
+    read, step = took["read_ms"], took["step_ms"]
+    return (name, f"{read:.0f}", f"{read / rows:.0f}", f"{step:.0f}")
 
 
 def _run(name: str, facts: Mapping[str, Any]) -> str:
