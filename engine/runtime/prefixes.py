@@ -6,6 +6,7 @@ copied and dropped there.
 """
 
 import copy
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -44,7 +45,8 @@ class PrefixStore:
 
     def __init__(self, budget: int) -> None:
         self._budget = budget
-        self._entries: dict[Key, _Entry] = {}  # in order of use, the oldest first
+        self._entries: OrderedDict[Key, _Entry] = OrderedDict()  # least recently used first
+        self._tokens = 0  # of all entries
         self._tree = RadixTree()
         self._pins: dict[int, Key] = {}  # by the id of the stream that it is held for
         self.nbytes = 0
@@ -56,8 +58,7 @@ class PrefixStore:
 
     def pin_fits(self, tokens: int) -> bool:
         """Whether so many tokens more could be pinned, as large as those that are stored."""
-        stored = sum(len(key) for key in self._entries)
-        more = tokens * self.nbytes / stored if stored else 0
+        more = tokens * self.nbytes / self._tokens if self._tokens else 0
         return self.pinned_bytes + more <= self._budget * PINNED_SHARE
 
     def lookup(self, prompt: Sequence[int]) -> Hit | None:
@@ -120,6 +121,7 @@ class PrefixStore:
         self._entries[key] = entry
         self._tree.add(key)
         self.nbytes += entry.nbytes
+        self._tokens += len(key)
         for owner in owners:
             self._pin(owner, entry)
         self._make_room()
@@ -138,7 +140,7 @@ class PrefixStore:
         self._entries.clear()
         self._tree = RadixTree()
         self._pins.clear()
-        self.nbytes = 0
+        self.nbytes = self._tokens = 0
 
     def _find(self, wanted: Key) -> tuple[_Entry, int] | None:
         """The entry that knows most of a prompt, and how much of it."""
@@ -164,20 +166,22 @@ class PrefixStore:
         return [old for old in self._tree.match(key).beginnings if cuts or old == key]
 
     def _make_room(self) -> None:
-        if self.nbytes <= self._budget:
-            return
         held = set(self._pins.values())
-        for key in [key for key in self._entries if key not in held]:
-            if self.nbytes <= self._budget:
+        while self.nbytes > self._budget:
+            # Only as far as the first that may go: a full store holds thousands, and every
+            # stream that ends adds one.
+            oldest = next((key for key in self._entries if key not in held), None)
+            if oldest is None:
                 return
-            self._drop(key)
+            self._drop(oldest)
 
     def _touch(self, entry: _Entry) -> None:
-        self._entries[entry.tokens] = self._entries.pop(entry.tokens)
+        self._entries.move_to_end(entry.tokens)
 
     def _drop(self, key: Key) -> None:
         self._pins = {owner: held for owner, held in self._pins.items() if held != key}
         self.nbytes -= self._entries.pop(key).nbytes
+        self._tokens -= len(key)
         self._tree.remove(key)
 
 
