@@ -81,10 +81,10 @@ def _prefill(facts: Mapping[str, Any] | None) -> str:
     """What computing together costs, and where the time goes: behind the rows of the real model."""
     if facts is None:
         return ""
-    lines = [_together(f"{rows} prompts", int(rows), row) for rows, row in facts["rows"].items()]
+    lines = [_together(rows, int(rows), row) for rows, row in facts["rows"].items()]
     split, most = facts["split"], max(map(int, facts["rows"]))
-    lines.append(_together(f"{most} in {split['processes']} processes", most, split))
-    columns = ("read together", "ms", "ms each", "decoding step of as many, ms")
+    lines.append(_together(f"{most}, in {split['processes']} processes", most, split))
+    columns = ("prompts read together", "ms", "ms each", "decoding step of as many, ms")
     told = (
         f"`{facts['model']}`, {facts['new']} new tokens of each prompt behind {facts['known']} "
         "that are known, in mlx-lm's model alone (`tests/performance/bench_prefill.py`). The last "
