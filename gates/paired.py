@@ -11,7 +11,7 @@ machine with neighbours they accept a healthy engine in 1 of 10 runs of 100 pair
 in 9 of 10, both accepting one at the margin in at most 1 of 20.
 
 Method: Fisher's randomisation test for paired data, inverted to an interval under a scale
-alternative (Lehmann and Romano, Testing Statistical Hypotheses, chapters 5 and 17).
+alternative (Lehmann and Romano, Testing Statistical Hypotheses, 2022, chapters 5 and 17).
 """
 
 from collections.abc import Callable, Sequence

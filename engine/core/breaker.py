@@ -1,4 +1,7 @@
-"""A circuit breaker: what fails again and again is left alone for a while, then tried once."""
+"""A circuit breaker: what fails again and again is left alone for a while, then tried once.
+
+Pattern: Nygard, Release It! (2007).
+"""
 
 from enum import StrEnum
 

@@ -3,6 +3,9 @@
 Position form: each step computes the output anew from error, accumulated error and slope,
 so a step that is missed or clipped leaves no trace in the output. All gains are per step;
 the caller steps it at a fixed interval.
+
+Method: the position algorithm (Åström and Hägglund, PID Controllers: Theory, Design, and Tuning,
+1995).
 """
 
 from collections import deque

@@ -1,5 +1,8 @@
 """Quantiles of any number of values in bounded memory, by a merging t-digest.
 
+Method: Dunning and Ertl, Computing Extremely Accurate Quantiles Using t-Digests (2019), with its
+scale function k1.
+
 Written here, since the core is the standard library only, and the kept libraries are C
 extensions or interpolate so that no quantile is exact even of ten values.
 

@@ -62,7 +62,7 @@ def convert(source: Path, folder: Path, *, quantised: bool) -> None:
 
 
 def renamed(arrays: Mapping[str, mx.array], *, heads: int, kv_heads: int) -> dict[str, mx.array]:
-    """mlx-lm's names, and the rows of q and k in mlx-lm's order."""
+    """mlx-lm's names, and the rows of q and k (outputs, inputs) in mlx-lm's order."""
     return {
         _name(key): _split_halves(array, {"attn_q": heads, "attn_k": kv_heads}.get(_part(key)))
         for key, array in arrays.items()
@@ -70,7 +70,7 @@ def renamed(arrays: Mapping[str, mx.array], *, heads: int, kv_heads: int) -> dic
 
 
 def dequantised(weights: Mapping[str, mx.array]) -> dict[str, mx.array]:
-    """Every weight as float32."""
+    """Every weight (outputs, inputs) as float32."""
     plain = {}
     for name, array in weights.items():
         stem, _, kind = name.rpartition(".")

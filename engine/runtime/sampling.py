@@ -164,7 +164,7 @@ def _key(seed: int, position: int) -> tuple[int, int]:
 
 
 def filtered(logits: mx.array, filters: Filters) -> mx.array:
-    """Logits with minus infinity wherever top-p, min-p or top-k forbids the token."""
+    """Logits (rows, vocabulary) with minus infinity where top-p, min-p or top-k forbids a token."""
     if filters.top_p < 1:
         logits = _top_p(logits, filters.top_p)
     if filters.min_p > 0:

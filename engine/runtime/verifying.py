@@ -5,6 +5,9 @@ position the next token is drawn as ever, from the logits there and f(seed, posi
 is what the draft says, what was read behind it holds. So a row gets the accepted beginning of
 its draft and one token more, and its cache is cut to what was read rightly. A wrong draft
 costs time and changes nothing.
+
+After Leviathan, Kalman and Matias, Fast Inference from Transformers via Speculative Decoding
+(2023); common noise takes the place of their rejections, so that the tokens are the very same.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,7 @@
-"""Ratios of rounds that were measured next to each other, with their intervals. Pure."""
+"""Ratios of rounds that were measured next to each other, with their intervals. Pure.
+
+Method: Student's interval (The Probable Error of a Mean, Biometrika 6, 1908) on logarithms.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

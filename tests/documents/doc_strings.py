@@ -26,6 +26,22 @@ UNITS: Final = re.compile(
 NUMBERS: Final = frozenset({"float", "int", "float | None", "int | None"})
 
 
+#: Arrays, and how a docstring gives their shape: dimensions in brackets, or the word.
+ARRAYS: Final = re.compile(r"mx\.array|NDArray|np\.ndarray")
+SHAPES: Final = re.compile(r"\(\w+(?:, ?\w+)*,?\)|shape")
+
+#: Modules whose method somebody else published: their docstring says who and when.
+METHODS: Final = (
+    *(f"gates/{name}.py" for name in ("dispersion", "eprocess", "mixture", "paired")),
+    *(f"gates/{name}.py" for name in ("statistics", "trends")),
+    *(f"engine/core/{name}.py" for name in ("breaker", "lookup", "pid", "radix")),
+    *(f"engine/core/{name}.py" for name in ("speculation", "tdigest")),
+    *(f"engine/runtime/{name}.py" for name in ("sampling", "verifying")),
+    "pytest_phase5/bench/ratios.py",
+)
+SOURCES: Final = re.compile(r"[A-Z]\w+[^.;]*\b(?:1[89]|20)\d\d\b")
+
+
 def public(tree: ast.AST, where: str = "", owner: str = "") -> Iterator[tuple[str, ast.AST, str]]:
     """Every public class and function: its name, itself, and what its docstring and owner say."""
     for node in ast.iter_child_nodes(tree):
@@ -110,3 +126,23 @@ def numbers(node: ast.AST) -> Iterator[tuple[str, int]]:
         for parameter in (*node.args.args, *node.args.kwonlyargs):
             if parameter.annotation and ast.unparse(parameter.annotation) in NUMBERS:
                 yield parameter.arg, parameter.lineno
+
+
+def without_shape(path: Path) -> Iterator[str]:
+    """Functions that take or return arrays whose shape nobody is told."""
+    for name, node, text in public(ast.parse(path.read_text("utf-8"))):
+        if not isinstance(node, Function):
+            continue
+        hints = [each.annotation for each in ast.walk(node.args) if isinstance(each, ast.arg)]
+        arrays = [
+            hint for hint in (*hints, node.returns) if hint and ARRAYS.search(ast.unparse(hint))
+        ]
+        if arrays and not SHAPES.search(text):
+            yield f"{path}: {name} has arrays of no shape"
+
+
+def without_source(path: Path) -> Iterator[str]:
+    """A module that follows a published method and does not say whose."""
+    text = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
+    if not SOURCES.search(text.replace("\n", " ")):
+        yield f"{path}: names no source of its method"

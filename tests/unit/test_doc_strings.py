@@ -1,11 +1,18 @@
-"""Every public name is documented, with the errors that it raises and the units that it takes."""
+"""Every public name is documented: errors, units, shapes, and whose method it is."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from doc_blocks import ROOT
-from doc_strings import bare, untold_errors, without_unit
+from doc_strings import (
+    METHODS,
+    bare,
+    untold_errors,
+    without_shape,
+    without_source,
+    without_unit,
+)
 
 MODULES = [
     path
@@ -15,12 +22,17 @@ MODULES = [
 Check = Callable[[Path], Iterator[str]]
 F = 'def f():\n    """F."""\n    '
 A = 'class A:\n    """Raises BError."""\n    '
-CHECKS = pytest.mark.parametrize("check", [bare, untold_errors, without_unit])
+CHECKS = pytest.mark.parametrize("check", [bare, untold_errors, without_unit, without_shape])
 
 
 @CHECKS
 def test_every_public_name_says_what_it_has_to(check: Check) -> None:
     assert [problem for path in MODULES for problem in check(path)] == []
+
+
+@pytest.mark.parametrize("module", METHODS)
+def test_every_published_method_names_its_source(module: str) -> None:
+    assert list(without_source(ROOT / module)) == []
 
 
 #: A module by what checks it, and how many problems that has to find.
@@ -46,6 +58,13 @@ CASES: list[tuple[Check, str, int]] = [
     (without_unit, 'def f(timeout: Timeout):\n    """F."""', 0),
     (without_unit, A + "age: float", 1),
     (without_unit, A + "age: float  #: hours", 0),
+    (without_shape, 'def f(x: mx.array):\n    """F."""', 1),
+    (without_shape, 'def f() -> "NDArray[np.float64]":\n    """F."""', 1),
+    (without_shape, 'def f(x: mx.array):\n    """F; `x` is (rows, tokens)."""', 0),
+    (without_shape, 'def f(x: mx.array):\n    """F; `x` is (rows,)."""', 0),
+    (without_shape, 'def _f(x: mx.array):\n    """F."""', 0),
+    (without_source, '"""A method."""', 1),
+    (without_source, '"""A method (Kish,\n1965)."""', 0),
 ]
 
 
