@@ -285,3 +285,15 @@ REQUIRED = {
 )
 def test_a_required_page_is_a_real_page(page: str) -> None:
     assert len((DOCS / "phase5" / page).read_text(encoding="utf-8")) >= SHORTEST_PAGE
+
+
+PAGES = sorted([*DOCS.rglob("*.md"), *ROOT.glob("*.md")])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_row_belongs_to_a_table_with_a_head(page: Path) -> None:
+    lines = ["", *page.read_text(encoding="utf-8").splitlines(), ""]
+    begun = [
+        at for at, line in enumerate(lines) if line.startswith("|") and lines[at - 1][:1] != "|"
+    ]
+    assert [lines[at] for at in begun if not re.fullmatch(r"\|[ :|-]+", lines[at + 1])] == []
