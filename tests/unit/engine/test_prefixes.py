@@ -94,6 +94,33 @@ def test_the_least_recently_used_goes_first() -> None:
     assert [store.covers(tokens) for tokens in (one, two, three)] == [True, False, True]
 
 
+class Counted(int):
+    """A token that counts how often it is looked at: an entry's key hashes all of its tokens."""
+
+    looked = 0
+
+    def __hash__(self) -> int:
+        Counted.looked += 1
+        return super().__hash__()
+
+
+def looks_to_replace_one_of(entries: int) -> int:
+    prompts = [
+        [Counted(1_000 * n + place) for place in range(MIN_PREFIX)] for n in range(entries + 1)
+    ]
+    *old, new = prompts
+    store = stored(*old, budget=entries * cache_of(new)[0].nbytes)
+    before = Counted.looked
+    store.store(new, cache_of(new))
+    assert store.covers(new)
+    assert not store.covers(old[0])
+    return Counted.looked - before
+
+
+def test_making_room_looks_at_no_more_entries_in_a_larger_store() -> None:
+    assert looks_to_replace_one_of(200) == looks_to_replace_one_of(20)
+
+
 def test_nothing_is_kept_without_a_budget() -> None:
     store = stored(PROMPT, budget=0)
     assert (store.nbytes, store.lookup(PROMPT)) == (0, None)
