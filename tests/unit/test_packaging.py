@@ -17,6 +17,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("engine", "gates", "chaos", "pytest_phase5")
+#: Ends of the names of folders that hold no source.
+WRITTEN = ("__pycache__", ".state")
 PYPROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
 
@@ -31,11 +33,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> ZipFile:
 
 
 def sources(folder: str) -> set[PurePosixPath]:
-    """The files of a folder of ours, without what Python writes there."""
+    """The files of a folder of ours, without what Python and a running engine write there."""
     return {
         PurePosixPath(path.relative_to(ROOT))
         for path in (ROOT / folder).rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
+        if path.is_file() and not any(part.endswith(WRITTEN) for part in path.parts)
     }
 
 

@@ -213,7 +213,8 @@ def test_making_a_certificate_leaves_no_file_and_no_descriptor(
     two, _ = make_certificate()
     assert one != two
     assert "PRIVATE" not in one
-    assert set(Path("/dev/fd").iterdir()) == before
+    # What others left behind may be collected meanwhile.
+    assert set(Path("/dev/fd").iterdir()) <= before
     assert list(tmp_path.iterdir()) == []
 
 
