@@ -40,8 +40,13 @@ class Isolation:
         """Whether a stream may run now."""
         return not self._groups or stream_id in self._groups[0]
 
-    def faulted(self, emitted: Mapping[StreamId, int]) -> StreamId | None:
+    def faulted(self, emitted: Mapping[StreamId, int], *, alone: bool = True) -> StreamId | None:
         """A fault happened while these streams ran, with so many output tokens each.
+
+        Args:
+            emitted: by stream.
+            alone: nobody else ran. Otherwise it shows nothing of a group: one that was just
+                cleared and had not left may be the cause, at a later place than that of before.
 
         Returns:
             The stream that is convicted by it: it ran alone, as a suspect.
@@ -56,7 +61,7 @@ class Isolation:
         newcomers = [uid for uid in emitted if uid not in known]
         if newcomers:  # submitted before the caller knew: the group was not by itself
             self._groups.append(newcomers)
-        if any(uid not in self._groups[0] for uid in emitted):
+        if not alone or any(uid not in self._groups[0] for uid in emitted):
             return None  # the group runs again
         return self._split()
 

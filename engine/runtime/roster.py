@@ -202,10 +202,12 @@ class Roster:
             for wire, stream in self._placed.items()
             if not stream.paused and (wires is None or wire in wires)
         ]
+        # Whoever was withdrawn runs until the process has read that.
+        alone = wires is None or self._placed.keys() >= set(wires)
         for stream in taken:
             self._displace(stream)
         culprit = self._isolation.faulted(
-            {stream.request.uid: len(stream.emitted) for stream in taken}
+            {stream.request.uid: len(stream.emitted) for stream in taken}, alone=alone
         )
         log.warning("a fault (%s) took %d streams; who may run: %s", reason, len(taken), self)
         if culprit is not None:

@@ -48,6 +48,14 @@ def test_halves_run_one_after_the_other_in_the_order_of_arrival() -> None:
     assert [uid for uid in (1, 2, 3) if isolation.admits(uid)] == [3]
 
 
+def test_a_fault_beside_somebody_who_had_not_left_yet_convicts_nobody() -> None:
+    isolation = Isolation()
+    isolation.faulted({1: 0})
+    assert isolation.faulted({1: 0}, alone=False) is None
+    assert isolation.admits(1)
+    assert isolation.faulted({1: 0}) == 1
+
+
 def test_a_suspect_in_company_is_not_convicted() -> None:
     isolation = Isolation()
     isolation.faulted({1: 0})

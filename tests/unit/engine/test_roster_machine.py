@@ -13,6 +13,7 @@ from hypothesis.stateful import (
     rule,
 )
 
+from engine.core.isolation import CLEARING_TOKENS
 from engine.runtime.messages import Cancel, Pause, Prefill, Resume, Submit, Token, ToRuntime
 from engine.runtime.roster import Roster
 
@@ -212,3 +213,21 @@ class Rosters(RuleBasedStateMachine):
 
 
 TestRosters = Rosters.TestCase
+
+
+def test_who_runs_on_until_its_withdrawal_is_read_may_be_the_cause_and_nobody_else_is() -> None:
+    roster, process, clients = Roster(), Process(), {uid: Client() for uid in (1, 2, 3)}
+    roster.attach(process)
+    for uid, client in clients.items():
+        roster.submit(Submit(uid=uid, prompt=[uid], max_tokens=9, seed=0), client)
+    process.read()
+    process.rows.clear()
+    roster.suspect("the step failed", [1, 2, 3])
+    process.read()
+    first, second = process.rows  # the first group: streams 1 and 2, in their second stays
+    for at in range(CLEARING_TOKENS):  # the other still reads its prompt
+        roster.token(Token(first, at, 100 + at, None))
+    assert clients[1].tokens == [100, 101]
+    roster.suspect("the step failed", [first, second])
+    assert [client.ended for client in clients.values()] == [[], [], []]
+    assert roster.convicted == 0
