@@ -151,8 +151,7 @@ class PressureLadder:
         self._helped = True
         if reading.held <= RELIEF * reading.budget:
             self._relieved(now)
-        self._raise(reading, now)
-        return []
+        return self._raise(reading, now)
 
     def renewed(self, now: float) -> None:
         """The processes were replaced, or could not be."""
@@ -223,18 +222,24 @@ class PressureLadder:
         elif self._cap is None:
             self._rung = Rung.REST
 
-    def _raise(self, reading: Reading, now: float) -> None:
-        """Under the budget for a while: let more streams run again, step by step."""
+    def _raise(self, reading: Reading, now: float) -> list[Action]:
+        """Under the budget for a while: let more streams run again, step by step.
+
+        The last step may lead to eviction and not to rest. Then it evicts: an idle process tells
+        nothing new and gives nothing back by itself, so the ladder would stay there.
+        """
         if self._rung is not Rung.SHRINK or now - self._tried < RAISE_SECONDS:
-            return
+            return []
         self._tried = now
         raised = 2 * self.capped(reading.limit)
         if raised < reading.limit:
             self._cap, self._at_floor = raised, inf
-            return
+            return []
         self._cap, self._at_floor = None, inf
-        low = reading.held <= RELIEF * reading.budget
-        self._rung = Rung.REST if low else Rung.EVICT
+        if reading.held > RELIEF * reading.budget:
+            return self._evict(reading, now)
+        self._rung = Rung.REST
+        return []
 
     def _calm(self, now: float) -> None:
         """Come down from shedding or renewing: the limit stays low and rises by and by."""

@@ -114,6 +114,17 @@ def test_the_limit_is_halved_down_to_its_floor_before_anybody_is_turned_away() -
     assert climb.ladder.capped(50) == FLOOR
 
 
+def test_where_the_limit_is_whole_again_near_the_budget_one_eviction_leads_to_rest() -> None:
+    climb = Climb(limit=8)
+    climb.until(Rung.SHRINK)
+    climb.until(Rung.EVICT, NEAR)
+    assert climb.ladder.capped(8) == 8
+    assert climb.done[-1] == (climb.now - 1, Evict(300 - (NEAR - 900)))
+    assert climb.read(*[NEAR] * 100) == []
+    assert climb.read(LOW) == []
+    assert climb.ladder.rung is Rung.REST
+
+
 def test_a_limit_below_the_floor_is_not_raised_to_it() -> None:
     climb = Climb(limit=2)
     climb.until(Rung.SHED)
