@@ -251,7 +251,7 @@ _ALL: Final = (
             Clients(flow=Flow(name="newcomers", rate=10, tokens=64), harmed=True),
         ),
         crowd=_FEW,
-        short=Spans(before=2, hold=2, after=6),
+        short=Spans(before=2, hold=2, after=2.5),
         full=_FULL,
         expects=(Expectation(check="all_caught_end_whole"), Expectation(check="cleared_up")),
     ),
