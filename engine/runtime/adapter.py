@@ -69,6 +69,7 @@ class Adapter:
         self._arrivals = 0
         self._arriving = False  #: a stream came since the last turn that could begin some
         self._turn_seconds = 0.0  #: of the last turn
+        self._ended = 0  #: streams that ended in the last turn
         self._streams: dict[int, Stream] = {}  # by uid, from `submit` to the end
         self._waiting: list[Stream] = []  # in order of arrival; neither paused nor running
         self._running: dict[int, Stream] = {}  # by row
@@ -204,6 +205,7 @@ class Adapter:
                 prefills, tokens = self._next()
                 self._turn_seconds = self._clock() - began
                 turn.tokens = [self._token(response) for response in tokens]
+                self._ended = sum(token.finish is not None for token in turn.tokens)
                 turn.prefills = [
                     self._prefill(response)
                     for response in prefills
@@ -214,6 +216,14 @@ class Adapter:
             turn.drafted, turn.accepted = self._speculator.news()
         turn.refused, self._refused = self._refused, []
         return turn
+
+    def lingers(self) -> float:
+        """Seconds for which a turn is better put off, for others to begin in it; 0 for none."""
+        if self._running or self._refused or not self._waiting or self._is_group(self._room()):
+            return 0.0
+        first, more = self._waiting[0], len(self._waiting) < self._ended
+        longest = self._pace.lingers(first.fresh, more=more)
+        return max(0.0, first.arrived + longest - self._clock())
 
     def settle(self) -> bool:
         """Do what of the last step nobody waits for, before the next one; whether there was any."""
@@ -254,7 +264,7 @@ class Adapter:
     def _next(self) -> tuple[list[Any], list[Any]]:
         """One turn of the generator, with the chunk that fits; learn what its prefill took."""
         unread = self._unread()
-        budget = self._pace.budget(decoding=len(unread) < self.rows)
+        budget = self._budget()
         if self._speculator:
             self._speculator.allowed = not unread and self._nobody_would_wait()
         unread += self._reuse.unread
@@ -280,10 +290,12 @@ class Adapter:
             # Those rows join the decoding batch in this turn, which copies all of its KV:
             # newcomers that begin one turn later join as one group, at half of the copies.
             return
-        room = self._pace.budget(decoding=True) - sum(unread)
+        room = self._room()
         if self._gathers(room):
             return
-        while self._waiting and room > 0 and self._row_is_free() and self._fits(self._waiting[0]):
+        while self._waiting and self._row_is_free() and self._fits(self._waiting[0]):
+            if self._waiting[0].fresh > room and self._unread():
+                return
             stream = self._waiting.pop(0)
             try:
                 room -= self._insert(stream)
@@ -294,13 +306,25 @@ class Adapter:
     def _gathers(self, room: int) -> bool:
         """Whether those who wait do so one turn more, for others to begin with them."""
         arriving, self._arriving = self._arriving, False
-        free = min(self._max_rows - self.rows, self._prefill_rows)
-        if not (self._running and self._waiting) or len(self._waiting) >= free:
-            return False
-        if sum(len(one.request.prompt) for one in self._waiting) >= room:
+        if not (self._running and self._waiting) or self._is_group(room):
             return False
         waited = self._clock() - self._waiting[0].arrived
         return gathers(arriving=arriving, waited=waited, turn=self._turn_seconds)
+
+    def _is_group(self, room: int) -> bool:
+        """Whether those who wait fill a turn."""
+        free = min(self._max_rows - self.rows, self._prefill_rows)
+        return len(self._waiting) >= free or sum(one.fresh for one in self._waiting) >= room
+
+    def _room(self) -> int:
+        """Tokens of newcomers for which the next turn has room."""
+        return self._budget() - sum(self._unread())
+
+    def _budget(self) -> int:
+        """Prompt tokens that the next turn may read."""
+        unread = len(self._unread())
+        begin = min(len(self._waiting), self._prefill_rows - unread)
+        return self._pace.budget(decoding=self.rows - unread, newcomers=unread + begin)
 
     def _read_ahead(self) -> None:
         """Read prompts of streams that wait in the front end, in turns that nobody else needs."""

@@ -1,7 +1,8 @@
 """How much of the waiting prompts one turn reads.
 
 Every running stream waits while prompts are read, so a turn reads no more than fits into the
-gap that they can bear, at the speed that this model shows on this machine.
+gap that they can bear, at the speed that this model shows on this machine. Where more streams wait
+for their first token than for their next one, the gap grows with their number.
 """
 
 from collections.abc import Sequence
@@ -40,17 +41,49 @@ class PrefillPace:
         known = speed if self.tokens_per_second is None else self.tokens_per_second
         self.tokens_per_second = known + _SMOOTHING * (speed - known)
 
-    def budget(self, *, decoding: bool) -> int:
-        """Prompt tokens for the next turn; the most there is when no stream has to wait."""
+    def budget(self, *, decoding: int, newcomers: int = 1) -> int:
+        """Prompt tokens for the next turn; the most there is when no stream has to wait.
+
+        Args:
+            decoding: streams that wait for their next token meanwhile.
+            newcomers: streams that wait for their first one. Where they are more, each running
+                stream bears a gap for each that it has of them: else one that began a moment
+                before the others would have a step of its own for every 64 tokens of theirs.
+        """
         if not decoding:
             return MAX_CHUNK
-        fitting = int((self.tokens_per_second or 0) * _GAP_SECONDS)
-        return min(max(fitting, self.floor), MAX_CHUNK)
+        fitting = max(int((self.tokens_per_second or 0) * _GAP_SECONDS), self.floor)
+        return min(fitting * max(newcomers, decoding) // decoding, MAX_CHUNK)
+
+    def lingers(self, tokens: int, *, more: bool) -> float:
+        """Seconds that a newcomer with so many tokens to read waits for others to begin with it.
+
+        That is where nothing runs. Who comes while it is read waits until then, and is read
+        beside it, a piece between two of its tokens: of four that come within 20 ms to a model
+        whose turns take 130 ms, the last has its first token in half of the time if they begin
+        together.
+
+        Args:
+            tokens: prompt tokens that it has to read.
+            more: as many are expected as ended together, and not all of them are here.
+        """
+        if self.tokens_per_second is None:
+            return 0.0
+        longest = SUCCESSORS_SECONDS if more else GATHER_SECONDS
+        return min(LINGER_SHARE * tokens / self.tokens_per_second, longest)
 
 
 #: Seconds that a newcomer waits for others at most: a fiftieth of 400 ms, the time to first token
-#: that the requirements stretch for. Models whose turns take longer never wait.
+#: that the requirements stretch for.
 GATHER_SECONDS: Final = 0.008
+
+#: The same where streams have just ended together and their successors are on their way. These
+#: come within 20 ms where front end, client and model share two cores.
+SUCCESSORS_SECONDS: Final = 0.024
+
+#: What a newcomer waits for others where nothing runs, of the time that reading its prompt takes:
+#: little to one who is alone, and next to nothing where a prompt is read in milliseconds.
+LINGER_SHARE: Final = 0.1
 
 
 def gathers(*, arriving: bool, waited: float, turn: float) -> bool:
@@ -58,7 +91,8 @@ def gathers(*, arriving: bool, waited: float, turn: float) -> bool:
 
     Rows that begin together join the decoding batch together, which copies all of its KV. The
     successors of streams that ended together come from the network one by one; read as they
-    come, in groups half as large, they cost a twentieth of the throughput.
+    come, in groups half as large, they cost a twentieth of the throughput. Where turns take
+    longer than all of that nobody waits.
 
     Args:
         arriving: somebody came since the last turn.

@@ -73,6 +73,11 @@ class PrefixStore:
         self._touch(entry)
         return Hit(_cut(entry, length), length)
 
+    def known(self, prompt: Sequence[int]) -> int:
+        """How many tokens `lookup` would find."""
+        found = self._find(tuple(prompt))
+        return found[1] if found else 0
+
     def pin(self, owner: int, prompt: Sequence[int]) -> int:
         """Hold what `lookup` would find until `unpin`; an owner has one pin, the latest.
 

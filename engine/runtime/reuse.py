@@ -51,6 +51,8 @@ class Reuse:
 
     def arrived(self, stream: Stream, generator: Generator) -> None:
         """A stream was submitted; what is held for it stays so until it begins."""
+        known = self.prefixes.known(stream.known) if stream.request.reuse_prefix else 0
+        stream.fresh = stream.length - known
         announced = self._stop_for(stream.uid, generator)
         if stream.request.reuse_prefix and not announced:  # it was noted then
             self._checkpoints.note(stream.request.prompt, stream.request.checkpoints)
@@ -76,14 +78,13 @@ class Reuse:
             self._store(generator, row, stream.known[:at])
 
     def keep_prompt(self, generator: Generator, row: int, stream: Stream) -> None:
-        """Store a prompt as soon as it is read, for streams that share its beginning.
+        """Store a prompt as soon as it is read, where it does not say where its turns end.
 
-        Where its turns say that nobody does, what is stored at its end is enough: each copy
-        costs some per cent of a prefill.
+        What others share with one that does is stored at its checkpoints; for the rest, what
+        is stored at its end is enough. Each copy costs some per cent of a prefill.
         """
         request, known = stream.request, stream.known
-        shared = not request.checkpoints or self._worth(stream)
-        if request.reuse_prefix and worth_keeping(len(known)) and shared:
+        if request.reuse_prefix and worth_keeping(len(known)) and not request.checkpoints:
             self._store(generator, row, known)
 
     def _worth(self, stream: Stream) -> list[int]:

@@ -71,11 +71,12 @@ class Worker:
         self._adapter.close()
 
     def _drain(self) -> None:
-        """Take every message that is there; wait for one when there is nothing else to do."""
+        """Take every message that is there; wait for one when there is nothing better to do."""
         try:
             self._receive(self._inbox.get(block=not self._adapter.busy))
-            while True:
-                self._receive(self._inbox.get_nowait())
+            while not self._stopping:
+                seconds = self._adapter.lingers()
+                self._receive(self._inbox.get(block=seconds > 0, timeout=seconds))
         except Empty:
             return
 

@@ -101,11 +101,37 @@ def test_a_long_prompt_is_read_in_chunks_and_the_others_go_on_meanwhile() -> Non
     assert all(turn.tokens for turn in reading)
 
 
-def test_newcomers_are_read_in_order_and_not_all_at_once() -> None:
+def beside(decoding: int, *newcomers: int) -> list[set[int]]:
+    """Who is read in each turn, of newcomers with so many tokens beside streams that decode."""
     under_test = adapter(prefill_chunk=16)
-    for uid in range(4):
-        under_test.submit(request(uid, [5] * 12))
-    assert {prefill.uid for prefill in under_test.step().prefills} == {0, 1}  # 24 fill the 16
+    for uid in range(100, 100 + decoding):
+        under_test.submit(request(uid, [9], max_tokens=100))
+    while decoding and not under_test.step().tokens:
+        pass
+    for uid, tokens in enumerate(newcomers):
+        under_test.submit(request(uid, [5] * tokens))
+    turns = [{prefill.uid for prefill in under_test.step().prefills} for _ in range(9)]
+    return [read for read in turns if read]
+
+
+def test_newcomers_are_read_in_order_and_not_all_at_once() -> None:
+    first, *_ = beside(3, 12, 12, 12, 12)  # 16 tokens and a third of that; two of them have 24
+    assert first == {0}
+
+
+def test_where_nobody_decodes_newcomers_are_read_together() -> None:
+    assert beside(0, 12, 12, 12, 12)[0] == {0, 1, 2, 3}
+
+
+def test_where_few_decode_beside_many_newcomers_more_of_them_are_read() -> None:
+    assert beside(1, 12, 12, 12)[0] == {0, 1, 2}  # 16 tokens for each newcomer
+
+
+def test_a_short_prompt_begins_once_a_long_one_leaves_it_room() -> None:
+    turns = beside(3, 40, 12)
+    assert turns[0] == {0}
+    assert turns[-1] == {1} or turns[-1] == {0, 1}
+    assert any(1 in read for read in turns)
 
 
 def test_a_cancelled_stream_says_nothing_more_and_frees_its_row() -> None:

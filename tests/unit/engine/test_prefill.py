@@ -2,7 +2,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.runtime.prefill import MAX_CHUNK, PrefillPace, chunk
+from engine.runtime.prefill import (
+    GATHER_SECONDS,
+    MAX_CHUNK,
+    SUCCESSORS_SECONDS,
+    PrefillPace,
+    chunk,
+)
 
 
 @pytest.mark.parametrize(
@@ -29,7 +35,7 @@ def test_the_budget_holds_and_is_used_up(unread: list[int], budget: int) -> None
 
 
 def test_with_nothing_decoding_the_turn_is_as_long_as_it_may_be() -> None:
-    assert PrefillPace(floor=64).budget(decoding=False) == MAX_CHUNK
+    assert PrefillPace(floor=64).budget(decoding=0) == MAX_CHUNK
 
 
 @pytest.mark.parametrize(
@@ -38,7 +44,35 @@ def test_with_nothing_decoding_the_turn_is_as_long_as_it_may_be() -> None:
 def test_running_streams_wait_no_longer_than_the_gap(
     tokens_per_second: float | None, expected: int
 ) -> None:
-    assert PrefillPace(64, tokens_per_second).budget(decoding=True) == expected
+    assert PrefillPace(64, tokens_per_second).budget(decoding=1) == expected
+
+
+@pytest.mark.parametrize(
+    ("decoding", "newcomers", "expected"),
+    [(1, 0, 64), (4, 4, 64), (4, 1, 64), (1, 3, 192), (2, 3, 96), (3, 4, 85), (1, 100, MAX_CHUNK)],
+)
+def test_the_gap_grows_with_the_newcomers_that_each_running_stream_has(
+    decoding: int, newcomers: int, expected: int
+) -> None:
+    assert PrefillPace(64, 100).budget(decoding=decoding, newcomers=newcomers) == expected
+
+
+@pytest.mark.parametrize(
+    ("tokens_per_second", "tokens", "more", "expected"),
+    [
+        (None, 500, True, 0.0),  # how long reading takes is not known yet
+        (50_000, 50, False, 0.0001),
+        (250, 10, False, 0.004),
+        (250, 500, False, GATHER_SECONDS),
+        (250, 500, True, SUCCESSORS_SECONDS),
+        (250, 10, True, 0.004),
+    ],
+)
+def test_newcomers_wait_for_others_a_small_part_of_the_time_that_they_take(
+    tokens_per_second: float | None, tokens: int, more: bool, expected: float
+) -> None:
+    pace = PrefillPace(64, tokens_per_second)
+    assert pace.lingers(tokens, more=more) == pytest.approx(expected)
 
 
 def test_the_pace_follows_the_machine() -> None:
