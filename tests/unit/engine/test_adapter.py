@@ -130,7 +130,7 @@ def test_where_few_decode_beside_many_newcomers_more_of_them_are_read() -> None:
 def test_a_short_prompt_begins_once_a_long_one_leaves_it_room() -> None:
     first, *later = beside(3, 40, 12)
     assert first == {0}
-    assert {1} in later
+    assert any(1 in read for read in later)
 
 
 def test_a_cancelled_stream_says_nothing_more_and_frees_its_row() -> None:
