@@ -6,7 +6,6 @@ such tests, so each flag set is started about once in a session.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -37,12 +36,17 @@ class EnginePair(NamedTuple):
     control: "Engine"
 
 
-@dataclass(frozen=True, slots=True)
 class Engines:
-    """Starts engines for the length of a block."""
+    """Starts engines for the length of a block.
 
-    pool: "EnginePool"
-    model: str | None
+    Args:
+        pool: what starts and stops them.
+        model: what they serve unless told otherwise; None leaves it to the configuration.
+    """
+
+    def __init__(self, pool: "EnginePool", model: str | None) -> None:
+        self.pool = pool
+        self.model = model
 
     @contextmanager
     def start(self, flag_set: str, model: str | None = None) -> Iterator["Engine"]:

@@ -6,16 +6,14 @@ documentation and the check cannot drift apart.
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import pytest
 
 from pytest_phase5.options import parse_flag_sets
 
 
-@dataclass(frozen=True, slots=True)
-class Slo:
+class Slo(NamedTuple):
     """A validated `slo` mark."""
 
     criterion: str
@@ -23,16 +21,14 @@ class Slo:
     min: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class FlagSets:
+class FlagSets(NamedTuple):
     """A validated `flag_set` mark: canonical names, and the model that was asked for."""
 
     names: tuple[str, ...] = ()
     model: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class EngineSpec:
+class EngineSpec(NamedTuple):
     """Which engine a test asks for. Without a model the configuration decides."""
 
     flag_set: str

@@ -7,10 +7,9 @@ never happens because of a file.
 
 import re
 import shlex
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 import pytest
 
@@ -38,8 +37,7 @@ class Stage(StrEnum):
     FULL = "full"
 
 
-@dataclass(frozen=True, slots=True)
-class _Option:
+class _Option(NamedTuple):
     name: str
     metavar: str
     help: str
@@ -89,8 +87,7 @@ _OPTIONS: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(NamedTuple):
     """What the options, the ini file and the defaults come to."""
 
     gate: Stage | None

@@ -5,10 +5,9 @@ first, would otherwise run its code in place of ours.
 """
 
 import sys
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 #: The packages that stand beside this one, in a wheel as in a checkout.
 PACKAGES: Final = ("engine", "gates", "chaos")
@@ -20,8 +19,7 @@ class ForeignPackageError(ImportError):
     """A package of another project stands where ours should. The message names both paths."""
 
 
-@dataclass(frozen=True, slots=True)
-class ForeignPackage:
+class ForeignPackage(NamedTuple):
     """One of our names that resolves to something else; `found` is None when to nothing."""
 
     name: str

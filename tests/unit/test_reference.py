@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
@@ -95,7 +94,7 @@ def test_everything_that_there_is_has_its_row(made: str, names: list[str]) -> No
 
 
 def test_an_option_that_comes_has_a_row_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    new = replace(_OPTIONS[0], name="brand-new", help="does more")
+    new = _OPTIONS[0]._replace(name="brand-new", help="does more")
     monkeypatch.setattr(reference_plugin, "_OPTIONS", (*_OPTIONS, new))
     assert "| `--phase5-brand-new STAGE` | none | does more |" in reference_plugin.options()
 
