@@ -164,7 +164,9 @@ class Adapter:
             return
         kept = self._leave(stream, keep=True)
         stream.paused = True  # from here on an exception costs its cache, not the stream
+        stream.fresh = stream.length
         if kept and (behind := kept.before(stream.length)):
+            stream.fresh -= len(behind.tokens)
             self._parked.put(uid, behind.evaluated())
 
     def resume(self, uid: int) -> None:
@@ -219,7 +221,7 @@ class Adapter:
 
     def lingers(self) -> float:
         """Seconds for which a turn is better put off, for others to begin in it; 0 for none."""
-        if self._running or self._refused or not self._waiting or self._is_group(self._room()):
+        if self._running or self._refused or not self._waiting or self._is_group(self._budget([])):
             return 0.0
         first, more = self._waiting[0], len(self._waiting) < self._ended
         longest = self._pace.lingers(first.fresh, more=more)
@@ -264,7 +266,7 @@ class Adapter:
     def _next(self) -> tuple[list[Any], list[Any]]:
         """One turn of the generator, with the chunk that fits; learn what its prefill took."""
         unread = self._unread()
-        budget = self._budget()
+        budget = self._budget(unread)
         if self._speculator:
             self._speculator.allowed = not unread and self._nobody_would_wait()
         unread += self._reuse.unread
@@ -290,12 +292,10 @@ class Adapter:
             # Those rows join the decoding batch in this turn, which copies all of its KV:
             # newcomers that begin one turn later join as one group, at half of the copies.
             return
-        room = self._room()
+        room = self._budget(unread) - sum(unread)
         if self._gathers(room):
             return
-        while self._waiting and self._row_is_free() and self._fits(self._waiting[0]):
-            if self._waiting[0].fresh > room and self._unread():
-                return
+        while self._waiting and self._row_is_free() and self._begins(self._waiting[0], room):
             stream = self._waiting.pop(0)
             try:
                 room -= self._insert(stream)
@@ -316,15 +316,15 @@ class Adapter:
         free = min(self._max_rows - self.rows, self._prefill_rows)
         return len(self._waiting) >= free or sum(one.fresh for one in self._waiting) >= room
 
-    def _room(self) -> int:
-        """Tokens of newcomers for which the next turn has room."""
-        return self._budget() - sum(self._unread())
+    def _begins(self, stream: Stream, room: int) -> bool:
+        """Whether a stream may begin beside those who read: its prompt fits into what is left."""
+        return (stream.fresh <= room or not self._unread()) and self._fits(stream)
 
-    def _budget(self) -> int:
-        """Prompt tokens that the next turn may read."""
-        unread = len(self._unread())
-        begin = min(len(self._waiting), self._prefill_rows - unread)
-        return self._pace.budget(decoding=self.rows - unread, newcomers=unread + begin)
+    def _budget(self, unread: Sequence[int]) -> int:
+        """Prompt tokens that the next turn may read, with so many left of each row that reads."""
+        reading = len(unread)
+        newcomers = min(reading + len(self._waiting), self._prefill_rows)
+        return self._pace.budget(decoding=self.rows - reading, newcomers=newcomers)
 
     def _read_ahead(self) -> None:
         """Read prompts of streams that wait in the front end, in turns that nobody else needs."""

@@ -66,7 +66,10 @@ class Reuse:
 
     def segments(self, stream: Stream, known: list[int], skipped: int) -> list[list[int]]:
         """What a stream has to read, cut at the checkpoints that are worth a copy."""
-        worth = self._worth(stream) if stream.request.reuse_prefix else []
+        request = stream.request
+        worth: list[int] = []
+        if request.reuse_prefix:
+            worth = self._checkpoints.worth(request.prompt, request.checkpoints)
         stream.stops = [at for at in worth if at > skipped and not self.prefixes.covers(known[:at])]
         ends = [*stream.stops, len(known)]
         return [known[a:b] for a, b in zip([skipped, *stream.stops], ends, strict=True)]
@@ -86,9 +89,6 @@ class Reuse:
         request, known = stream.request, stream.known
         if request.reuse_prefix and worth_keeping(len(known)) and not request.checkpoints:
             self._store(generator, row, known)
-
-    def _worth(self, stream: Stream) -> list[int]:
-        return self._checkpoints.worth(stream.request.prompt, stream.request.checkpoints)
 
     def keep_end(self, tokens: list[int], cache: list[Any]) -> None:
         """Store what a stream has read and written, for the next turn of its conversation."""

@@ -81,7 +81,7 @@ class Stream:
         most: tokens that its row holds in the end, if nothing stops it.
         row: the generator's id of its row; None while it waits or is paused.
         unread: prompt tokens before its next output token; 0 while it decodes.
-        fresh: prompt tokens that nothing was known of when it arrived.
+        fresh: tokens that it has to read to all appearance: when it arrived, or was paused.
         cached: prompt tokens that came from the prefix store.
         skipped: tokens that its row found in a cache when it began.
         stops: lengths at which its cache is stored while its prompt is read.

@@ -61,17 +61,7 @@ def test_who_finds_nothing_running_waits_for_nobody() -> None:
     assert under_test.rows == 1
 
 
-class Clock:
-    """Time that passes when it is told to."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def slow(clock: Clock, *ends: int) -> Adapter:
+def slow(clock: Callable[[], float], *ends: int) -> Adapter:
     """One that reads 100 tokens a second, after streams have ended together."""
     under_test = adapter(clock=clock, prefix_bytes=1 << 20)
     for uid in ends:
@@ -88,21 +78,21 @@ def reading(under_test: Adapter, tokens_per_second: float) -> Adapter:
 
 
 def test_who_comes_first_lingers_while_nothing_runs() -> None:
-    clock = Clock()
-    under_test = slow(clock)
+    now = 0.0
+    under_test = slow(lambda: now)
     under_test.submit(request(1, [5] * 40))
     assert under_test.lingers() == GATHER_SECONDS
-    clock.now = 0.75 * GATHER_SECONDS
+    now = 0.75 * GATHER_SECONDS
     under_test.submit(request(2, [6] * 40))
     assert under_test.lingers() == pytest.approx(0.25 * GATHER_SECONDS)  # not once more
-    clock.now = GATHER_SECONDS
+    now = GATHER_SECONDS
     assert under_test.lingers() == 0.0
     under_test.step()
     assert under_test.rows == 2
 
 
 def test_successors_of_a_group_are_waited_for_until_all_are_there() -> None:
-    under_test = slow(Clock(), 1, 2, 3)
+    under_test = slow(lambda: 0.0, 1, 2, 3)
     under_test.submit(request(4, [5] * 40))
     under_test.submit(request(5, [5] * 40))
     assert under_test.lingers() == SUCCESSORS_SECONDS
@@ -111,14 +101,14 @@ def test_successors_of_a_group_are_waited_for_until_all_are_there() -> None:
 
 
 def test_a_group_that_fills_a_turn_does_not_linger() -> None:
-    under_test = slow(Clock())
+    under_test = slow(lambda: 0.0)
     for uid in range(4):
         under_test.submit(request(uid, [5] * 8))
     assert under_test.lingers() == 0.0
 
 
 def test_where_something_runs_nobody_lingers() -> None:
-    under_test = slow(Clock())
+    under_test = slow(lambda: 0.0)
     under_test.submit(request(1, [5] * 8, max_tokens=100))
     while not under_test.step().tokens:
         pass
@@ -127,7 +117,7 @@ def test_where_something_runs_nobody_lingers() -> None:
 
 
 def test_what_is_known_of_a_prompt_counts_as_read() -> None:
-    under_test = slow(Clock())
+    under_test = slow(lambda: 0.0)
     shared = [*range(5, 65)]
     under_test.submit(request(1, [*shared, 71], max_tokens=1, reuse_prefix=True))
     while under_test.busy:
@@ -150,7 +140,7 @@ def test_the_process_takes_who_comes_while_the_first_one_lingers() -> None:
     inbox = Latecomer()
     inbox.put(request(1, [5] * 40, max_tokens=1))
     ours, theirs = socket.socketpair()
-    under_test = slow(Clock())
+    under_test = slow(lambda: 0.0)
     with ours, theirs:
         Worker(under_test, inbox, theirs, epoch=1).run()
     assert under_test.waiting == 2

@@ -1,15 +1,17 @@
 """Streams that lose their row and come back: nothing of their output may change."""
 
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import pytest
-from adapter_runs import VOCABULARY, Run, adapter, prompts, request
+from adapter_runs import VOCABULARY, Run, adapter, model, prompts, request
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mlx_lm.models.cache import KVCache, RotatingKVCache
 
 from engine.runtime.adapter import Adapter
+from engine.runtime.kv import KvBudget, measure
 from engine.runtime.messages import Sampling, Submit, Token
 from engine.runtime.stream import Kept
 
@@ -156,6 +158,44 @@ def test_a_paused_stream_says_nothing_and_its_cache_stands_aside(ahead: bool) ->
     stage.adapter.resume(0)
     stage.finish()
     same(stage.tokens[0], undisturbed(0))
+    assert stage.adapter.parked_bytes == 0
+
+
+def test_who_comes_back_with_its_cache_begins_beside_one_who_reads() -> None:
+    stage = Stage()
+    paused, decoding, reader = (
+        request(uid, [5] * length, max_tokens=60) for uid, length in ((8, 30), (9, 1), (10, 20))
+    )
+    stage.submit(paused, decoding)
+    stage.until_tokens(8, 1)
+    stage.adapter.pause(8)
+    stage.adapter._pace.tokens_per_second = None  # a turn reads 16 tokens
+    stage.submit(reader)
+    stage.step()
+    stage.adapter._pace.tokens_per_second = None
+    stage.adapter.resume(8)
+    stage.step()
+    assert (stage.adapter.rows, stage.adapter.waiting) == (3, 0)
+
+
+def test_caches_set_aside_are_not_dropped_for_one_who_does_not_begin() -> None:
+    stage = Stage()
+    costs = KvBudget(0, measure(model()))
+    stage.adapter._kv = replace(costs, total=costs.needed(4, 80))  # the rows, and nothing more
+    set_aside, *decoding = (
+        request(uid, [5] * length, max_tokens=60) for uid, length in ((8, 30), (12, 1), (13, 1))
+    )
+    stage.submit(set_aside, *decoding)
+    stage.until_tokens(8, 1)
+    stage.adapter.pause(8)
+    held = stage.adapter.parked_bytes
+    assert held > 0
+    for uid in (10, 11):  # who reads, and who waits until that is done
+        stage.adapter._pace.tokens_per_second = None
+        stage.submit(request(uid, [5] * 20, max_tokens=60))
+        stage.step()
+    assert (stage.adapter.waiting, stage.adapter.parked_bytes) == (1, held)
+    stage.until_tokens(11, 1)
     assert stage.adapter.parked_bytes == 0
 
 
